@@ -12,6 +12,9 @@ use thiserror::Error;
 /// Bytes of tar after which a member is closed.
 pub const MEMBER_TARGET: usize = 1 << 20;
 
+/// Room for a member and the object that fills it, so that it is seldom moved while it grows.
+const MEMBER_CAPACITY: usize = MEMBER_TARGET + (128 << 10);
+
 /// Largest member that a reader inflates: a target plus the largest object that an API server can hold, generously.
 pub const MEMBER_MAX: u64 = 64 << 20;
 
@@ -101,7 +104,7 @@ impl MemberBuilder {
 
     /// Takes the tar content out and leaves an empty member behind.
     pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(self.tar.get_mut())
+        std::mem::replace(self.tar.get_mut(), Vec::with_capacity(MEMBER_CAPACITY))
     }
 }
 

@@ -1,0 +1,18 @@
+//! The rules of backup and restore, without a cluster, a bucket or a clock.
+//!
+//! In come words that a user typed, kinds that discovery found and objects as JSON; out go decisions: what is taken and
+//! which rule leaves the rest out, what else an object pulls in, in which order a restore writes, what each object looks
+//! like when it is written, and where two objects differ. Everything is synchronous and deterministic, so that a plan can
+//! be printed, compared as text and tested without a server.
+
+pub mod compare;
+pub mod glob;
+mod hash;
+pub mod human;
+pub mod kinds;
+pub mod related;
+pub mod resource_names;
+pub mod restore;
+pub mod rule;
+pub mod scope;
+pub mod selector;

@@ -1,0 +1,5 @@
+//! The rules of a restore: in which order, what never, and in which form.
+
+pub mod never;
+pub mod order;
+pub mod transform;
