@@ -90,11 +90,8 @@ impl Filter {
         &self.or_selector
     }
 
-    /// Whether all namespaces are covered, so that cluster-scoped kinds are covered too unless flags say otherwise.
-    pub fn covers_all_namespaces(&self) -> bool {
-        self.includes_all_namespaces() && self.excluded_namespaces.is_empty()
-    }
-
+    /// Whether no namespaces were picked, so that cluster-scoped kinds are covered unless flags say otherwise. Leaving a
+    /// namespace out says nothing about cluster-scoped objects: unlike Velero, such a backup still holds them.
     fn includes_all_namespaces(&self) -> bool {
         self.included_namespaces.is_empty() || self.included_namespaces.has_everything()
     }
@@ -163,11 +160,11 @@ impl Filter {
             return None;
         }
         let asked = if self.scoped {
-            self.covers_all_namespaces()
+            self.includes_all_namespaces()
                 && (self.included_namespaced.is_empty() || self.included_namespaced.has_everything())
         } else {
             self.include_cluster_resources
-                .unwrap_or_else(|| self.covers_all_namespaces())
+                .unwrap_or_else(|| self.includes_all_namespaces())
         };
         (!asked).then_some(Rule::ClusterScopedNotAsked)
     }

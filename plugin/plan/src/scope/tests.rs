@@ -73,7 +73,7 @@ fn kinds_by_scope() {
                 excluded_namespaces: strings(&["dev-*"]),
                 ..Scope::default()
             },
-            ["+", "+", NOT_ASKED, NOT_ASKED],
+            ["+", "+", "+", "+"],
         ),
         (
             Scope {
