@@ -1,0 +1,234 @@
+//! Lists of any length, a page at a time, each page of bounded size.
+//!
+//! Pages begin small and grow to what the bytes seen so far allow, so that a thousand objects of a MiB need no more
+//! memory than a thousand small ones; a page that is larger than expected is dropped while it is read and asked for
+//! again in smaller pieces. A continue token that expired is replaced by the inconsistent one that the server offers,
+//! or, without an offer, the list is begun again and everything up to the last object seen is passed over: no object
+//! twice, none lost that was there all the time.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use velero_model::{
+    item::{Head, Page},
+    resource::ApiKind,
+};
+
+use super::{
+    client::{ApiClient, Call, JSON, encode},
+    error::ApiError,
+};
+
+/// Objects of the first page.
+const FIRST_LIMIT: usize = 100;
+
+/// Most objects of a page, Velero's and kubectl's number.
+const LIMIT_MAX: usize = 500;
+
+/// Bytes that a page should have.
+const PAGE_TARGET: usize = 3 << 20;
+
+/// Bytes at which a page of more than one object is given up and asked for in smaller pieces.
+const PAGE_MAX: usize = 12 << 20;
+
+/// Bytes that a page of a single object may have.
+const OBJECT_MAX: usize = 96 << 20;
+
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// What to list.
+#[derive(Debug, Clone)]
+pub struct ListRequest {
+    /// The kind.
+    pub kind: ApiKind,
+    /// One namespace, or all.
+    pub namespace: Option<String>,
+    /// Label selector in text form; empty for all.
+    pub selector: String,
+    /// Only metadata of the objects.
+    pub metadata_only: bool,
+}
+
+/// One page as the server sent it.
+#[derive(Debug, Clone)]
+pub struct PageBody {
+    bytes: Bytes,
+    items: Vec<Range<usize>>,
+    /// Objects up to this key (`namespace/name`) were seen before and must be passed over.
+    pass_over: Option<String>,
+}
+
+impl PageBody {
+    /// The objects as the server sent them, each with its head or the reason why it has none. Objects that an earlier
+    /// page held already are left out.
+    pub fn objects(&self) -> impl Iterator<Item = (&[u8], Result<Head<'_>, serde_json::Error>)> {
+        self.items.iter().filter_map(|range| {
+            let raw = self.bytes.get(range.clone())?;
+            let head = Head::parse(raw);
+            let seen = self.pass_over.as_ref().zip(head.as_ref().ok()).is_some_and(|(before, head)| key(head) <= *before);
+            (!seen).then_some((raw, head))
+        })
+    }
+}
+
+/// A list in progress.
+pub struct Pager {
+    client: ApiClient,
+    request: ListRequest,
+    limit: usize,
+    continue_token: String,
+    last_key: Option<String>,
+    pass_over: Option<String>,
+    resource_version: String,
+    point_in_time: bool,
+    begun: bool,
+    restarted: bool,
+}
+
+impl ApiClient {
+    /// Begins a list.
+    pub fn list(&self, request: ListRequest) -> Pager {
+        Pager {
+            client: self.clone(),
+            request,
+            limit: FIRST_LIMIT,
+            continue_token: String::new(),
+            last_key: None,
+            pass_over: None,
+            resource_version: String::new(),
+            point_in_time: true,
+            begun: false,
+            restarted: false,
+        }
+    }
+}
+
+impl Pager {
+    /// Whether all pages so far show one moment.
+    pub fn is_point_in_time(&self) -> bool {
+        self.point_in_time
+    }
+
+    /// Resource version of the first page.
+    pub fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
+
+    /// The next page, or `None` after the last.
+    ///
+    /// # Errors
+    /// When the list cannot be continued; what came before is good.
+    pub async fn next(&mut self) -> Result<Option<PageBody>, ApiError> {
+        if self.begun && self.continue_token.is_empty() {
+            return Ok(None);
+        }
+        loop {
+            let path = self.path();
+            let limit = if self.limit == 1 { OBJECT_MAX } else { PAGE_MAX };
+            let accept = if self.request.metadata_only {
+                METADATA_ONLY
+            } else {
+                JSON
+            };
+            match self
+                .client
+                .call(Call {
+                    accept,
+                    limit,
+                    ..Call::get(&path)
+                })
+                .await
+            {
+                Ok(bytes) => return self.take(bytes).map(Some),
+                Err(ApiError::TooLarge { .. }) if self.limit > 1 => self.limit = (self.limit / 8).max(1),
+                Err(error) if error.is_expired() && self.begun => self.go_on_after_expiry(error)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn path(&self) -> String {
+        let mut path = self
+            .request
+            .kind
+            .collection_path(self.request.namespace.as_deref());
+        path.push_str(&format!("?limit={}", self.limit));
+        if !self.request.selector.is_empty() {
+            path.push_str("&labelSelector=");
+            path.push_str(&encode(&self.request.selector));
+        }
+        if !self.continue_token.is_empty() {
+            path.push_str("&continue=");
+            path.push_str(&encode(&self.continue_token));
+        }
+        path
+    }
+
+    fn take(&mut self, bytes: Bytes) -> Result<PageBody, ApiError> {
+        let page = Page::parse(&bytes).map_err(|_| ApiError::Parse {
+            what: format!(
+                "GET {}",
+                self.request
+                    .kind
+                    .collection_path(self.request.namespace.as_deref())
+            ),
+            expected: "list of objects",
+        })?;
+        if !self.begun {
+            self.resource_version.clone_from(&page.metadata.resource_version);
+        }
+        self.begun = true;
+        let items = page.items.as_deref().unwrap_or_default();
+        // Where a server ignores the limit, one page is everything and no token follows.
+        if let Some(average) = bytes.len().checked_div(items.len()) {
+            self.limit = (PAGE_TARGET / average.max(1)).clamp(1, LIMIT_MAX);
+        }
+        let pass_over = self.pass_over.clone();
+        if let Some(head) = items
+            .last()
+            .and_then(|last| Head::parse(last.get().as_bytes()).ok())
+        {
+            let key = key(&head);
+            if self.pass_over.as_ref().is_some_and(|before| *before <= key) {
+                self.pass_over = None;
+            }
+            self.last_key = Some(key);
+        }
+        let begin = bytes.as_ptr() as usize;
+        let ranges = items.iter().map(|item| {
+            let start = item.get().as_ptr() as usize - begin;
+            start..start + item.get().len()
+        });
+        let ranges = ranges.collect();
+        self.continue_token = page.metadata.continue_token;
+        Ok(PageBody { bytes, items: ranges, pass_over })
+    }
+
+    /// Takes the token that the server offers in its 410, or begins again behind the last object seen.
+    fn go_on_after_expiry(&mut self, error: ApiError) -> Result<(), ApiError> {
+        self.point_in_time = false;
+        if let ApiError::Status {
+            continue_token: Some(token),
+            ..
+        } = &error
+        {
+            self.continue_token.clone_from(token);
+            return Ok(());
+        }
+        if self.restarted {
+            return Err(error);
+        }
+        self.restarted = true;
+        self.continue_token.clear();
+        self.pass_over.clone_from(&self.last_key);
+        Ok(())
+    }
+}
+
+/// What lists are sorted by: the key in etcd.
+fn key(head: &Head<'_>) -> String {
+    match &head.metadata.namespace {
+        Some(namespace) => format!("{namespace}/{}", head.metadata.name),
+        None => head.metadata.name.clone().into_owned(),
+    }
+}

@@ -1,0 +1,292 @@
+//! Deleting one backup, with everything that belongs to it.
+//!
+//! In comes a name; out goes an account of what is gone and what is left. Holds and volume data that only Velero can
+//! delete are refused before anything is touched. The marker goes first, so that a deletion that is cut off anywhere
+//! leaves a backup that nobody sees; repeating the command finishes it.
+
+use std::sync::Arc;
+
+use velero_model::{layout::BackupKeys, name::BackupName};
+
+use super::{
+    error::CatalogError,
+    folder::{self, Folder, State},
+    purge::{Purged, purge},
+    restores, volume_data,
+};
+use crate::{
+    clock,
+    storage::{At, Bucket, StorageError},
+};
+
+/// What a deletion may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeleteOptions {
+    /// Delete although volume data remains that only Velero can delete.
+    pub leave_volume_data: bool,
+    /// Delete although a hold is in force.
+    pub force: bool,
+}
+
+/// What a deletion did.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteSummary {
+    /// Name of the backup.
+    pub name: String,
+    /// Files of the backup and of its restores.
+    pub purged: Purged,
+    /// Restores of this backup whose records were deleted.
+    pub restores: Vec<BackupName>,
+    /// Restores without our record: Velero's, whose backup is not known, are left.
+    pub restores_left: Vec<BackupName>,
+    /// Volume data that remains.
+    pub volume_data_left: Vec<String>,
+}
+
+impl DeleteSummary {
+    /// Whether nothing that was found is left, volume data aside.
+    pub fn is_complete(&self) -> bool {
+        self.purged.is_complete()
+    }
+}
+
+/// Deletes a backup.
+///
+/// # Errors
+/// [`CatalogError::NotFound`], [`CatalogError::Running`], [`CatalogError::Held`], [`CatalogError::VolumeData`], and storage
+/// faults up to the deletion of the marker. What is refused after that stands in the summary.
+pub async fn delete(
+    bucket: &Arc<dyn Bucket>,
+    name: &BackupName,
+    options: &DeleteOptions,
+) -> Result<DeleteSummary, CatalogError> {
+    let keys = BackupKeys(name);
+    if bucket.read_only() {
+        return Err(StorageError::ReadOnly {
+            at: At::new("delete", &keys.folder(), &bucket.describe()),
+        }
+        .into());
+    }
+    let files = bucket.list_all(&keys.folder()).await?;
+    let folder = Folder::of(name, &files);
+    let location = bucket.describe();
+    match folder::state(bucket, name, &folder, clock::now()).await? {
+        // Dead: a deletion that was cut off, or a dead run; both are finished here.
+        State::Complete | State::Dead(_) => {}
+        State::Running(claim) => {
+            return Err(CatalogError::Running {
+                name: name.clone(),
+                claim: Box::new(claim),
+            });
+        }
+        State::Absent => {
+            return Err(CatalogError::NotFound {
+                name: name.clone(),
+                location,
+                leftovers: false,
+            });
+        }
+        State::Young => {
+            return Err(CatalogError::Unfinished {
+                name: name.clone(),
+                location,
+            });
+        }
+    }
+    let notes = folder::notes(bucket, &folder.notes).await?;
+    if let (Some(reason), false) = (notes.hold, options.force) {
+        return Err(CatalogError::Held {
+            name: name.clone(),
+            reason,
+        });
+    }
+    let volumes = volume_data::of(bucket, name, &files).await?;
+    if !volumes.is_empty() && !options.leave_volume_data {
+        return Err(CatalogError::VolumeData {
+            name: name.clone(),
+            volumes,
+        });
+    }
+    let mut summary = DeleteSummary {
+        name: name.to_string(),
+        volume_data_left: volumes,
+        ..DeleteSummary::default()
+    };
+    if folder.marker {
+        bucket.delete(&keys.marker()).await?;
+        summary.purged.keys += 1;
+        summary.purged.bytes += files
+            .iter()
+            .filter(|file| file.key == keys.marker())
+            .map(|file| file.size)
+            .sum::<u64>();
+    }
+    remove_restores(bucket, name, &mut summary).await;
+    match purge(bucket, &keys.folder(), None).await {
+        Ok(purged) => summary.purged.append(purged),
+        Err(error) => summary.purged.failures.push(error.to_string()),
+    }
+    Ok(summary)
+}
+
+async fn remove_restores(bucket: &Arc<dyn Bucket>, name: &BackupName, summary: &mut DeleteSummary) {
+    let listed = match restores::restores(bucket).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            summary
+                .purged
+                .failures
+                .push(format!("restores of this backup may remain: {error}"));
+            return;
+        }
+    };
+    for restore in listed {
+        match &restore.record {
+            None => summary.restores_left.push(restore.name),
+            Some(record) if record.backup != name.as_str() => {}
+            Some(_) => match restores::delete_restore(bucket, &restore.name).await {
+                Ok(purged) => {
+                    summary.purged.append(purged);
+                    summary.restores.push(restore.name);
+                }
+                Err(error) => summary.purged.failures.push(error.to_string()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::fixture::{Fixture, gz_json, name};
+
+    async fn remove(fixture: &Fixture, of: &str) -> Result<DeleteSummary, CatalogError> {
+        delete(&fixture.bucket(), &name(of), &DeleteOptions::default()).await
+    }
+
+    #[tokio::test]
+    async fn a_backup_goes_with_its_restores_and_nothing_else() {
+        let fixture = Fixture::new();
+        fixture.ours("b", 5).await;
+        fixture.velero("b2", 5).await;
+        let other = fixture.keys("backups/b2/").await;
+        fixture
+            .put(
+                "restores/r1/restore-r1.json",
+                r#"{"version":1,"name":"r1","backup":"b"}"#,
+            )
+            .await;
+        fixture.put("restores/r1/restore-r1-logs.gz", "x").await;
+        fixture
+            .put(
+                "restores/r2/restore-r2.json",
+                r#"{"version":1,"name":"r2","backup":"b2"}"#,
+            )
+            .await;
+        fixture.put("restores/r3/restore-r3-logs.gz", "x").await;
+        let summary = remove(&fixture, "b").await.unwrap();
+        assert!(summary.is_complete());
+        assert_eq!(summary.restores, [name("r1")]);
+        assert_eq!(summary.restores_left, [name("r3")]);
+        let left = fixture.keys("").await;
+        let restores = [
+            "restores/r2/restore-r2.json".to_owned(),
+            "restores/r3/restore-r3-logs.gz".to_owned(),
+        ];
+        assert_eq!(left, [other, restores.to_vec()].concat());
+        assert!(matches!(
+            remove(&fixture, "b").await,
+            Err(CatalogError::NotFound { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn holds_and_foreign_volume_data_are_refused_before_anything_is_touched() {
+        let fixture = Fixture::new();
+        fixture.ours("b", 5).await;
+        fixture.hold("b", "audit").await;
+        let pod_volumes = json!([{"spec": {"volume": "v"}, "status": {"snapshotID": "s"}}]);
+        fixture
+            .put("backups/b/b-podvolumebackups.json.gz", gz_json(&pod_volumes))
+            .await;
+        let before = fixture.keys("").await;
+        assert!(matches!(
+            remove(&fixture, "b").await,
+            Err(CatalogError::Held { .. })
+        ));
+        let mut options = DeleteOptions {
+            force: true,
+            ..DeleteOptions::default()
+        };
+        let refused = delete(&fixture.bucket(), &name("b"), &options).await;
+        assert!(matches!(refused, Err(CatalogError::VolumeData { .. })));
+        assert_eq!(fixture.keys("").await, before);
+        options.leave_volume_data = true;
+        let summary = delete(&fixture.bucket(), &name("b"), &options).await.unwrap();
+        assert_eq!(summary.volume_data_left.len(), 1);
+        assert_eq!(fixture.keys("").await.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn runs_at_work_are_left_alone() {
+        let fixture = Fixture::new();
+        fixture.claim("busy", 5).await;
+        fixture.put("backups/young/young.tar.gz", "x").await;
+        fixture.age("backups/young/young.tar.gz", 5);
+        assert!(matches!(
+            remove(&fixture, "busy").await,
+            Err(CatalogError::Running { .. })
+        ));
+        assert!(matches!(
+            remove(&fixture, "young").await,
+            Err(CatalogError::Unfinished { .. })
+        ));
+        assert_eq!(fixture.keys("").await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_is_refused_midway_hides_the_backup_and_can_be_repeated() {
+        let fixture = Fixture::new();
+        fixture.ours("b", 5).await;
+        fixture
+            .observed
+            .denied
+            .lock()
+            .unwrap()
+            .push("backups/b/b.tar.gz".to_owned());
+        let summary = remove(&fixture, "b").await.unwrap();
+        assert_eq!(summary.purged.failures.len(), 1);
+        assert_eq!(fixture.keys("").await, ["backups/b/b.tar.gz"]);
+        fixture.observed.denied.lock().unwrap().clear();
+        assert!(remove(&fixture, "b").await.unwrap().is_complete());
+        assert_eq!(fixture.keys("").await.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_marker_that_cannot_be_deleted_leaves_everything() {
+        let fixture = Fixture::new();
+        fixture.ours("b", 5).await;
+        let before = fixture.keys("").await;
+        fixture
+            .observed
+            .denied
+            .lock()
+            .unwrap()
+            .push("backups/b/velero-backup.json".to_owned());
+        assert!(matches!(
+            remove(&fixture, "b").await,
+            Err(CatalogError::Storage(_))
+        ));
+        assert_eq!(fixture.keys("").await, before);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_marker_does_not_keep_a_backup_alive() {
+        let fixture = Fixture::new();
+        fixture.ours("b", 5).await;
+        fixture.put("backups/b/velero-backup.json", "{").await;
+        assert!(remove(&fixture, "b").await.unwrap().is_complete());
+    }
+}

@@ -1,0 +1,67 @@
+//! From a stored backup back into a cluster.
+//!
+//! In come an opened backup and a [`RestoreRequest`]; out goes a [`RestoreSummary`], from which the table, the record, the
+//! phase and the exit code are made. What is written, in which order and in which form is decided by
+//! [`backup_plan::restore`]; here it is carried out: waves one after another, writes inside a wave in parallel, every
+//! object reported once. Later code may rely on: an object that exists is never overwritten unless that was asked for, a
+//! write whose answer was lost is looked up before it is repeated, no owner reference with a dead UID is ever written, and
+//! memory holds one window of objects whatever the size of the backup.
+
+mod apply;
+mod definitions;
+mod error;
+mod existing;
+mod namespaces;
+mod owners;
+mod patience;
+mod pending;
+mod record;
+mod report;
+mod request;
+mod run;
+mod selection;
+mod served;
+mod volumes;
+mod window;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use error::RestoreError;
+pub use record::default_records_folder;
+pub use report::{Difference, Failure, RestoreSummary};
+pub use request::{ExistingPolicy, ObjectRef, RestoreRequest};
+
+use crate::{api::ApiClient, catalog::OpenBackup, progress::Progress, storage::Bucket};
+use record::Records;
+use run::Run;
+use selection::Selection;
+
+/// Restores a backup, or a part of it, into the cluster behind `api`.
+///
+/// # Errors
+/// [`RestoreError`] when nothing was begun (the request makes no sense, the name is taken, the cluster or the backup cannot
+/// be read) or the run was broken off (interrupted, the API server gone); in the second case the record tells how far it
+/// came. Objects that the server refused are no error here, they stand in the summary.
+pub async fn run(
+    api: &ApiClient,
+    bucket: &Arc<dyn Bucket>,
+    backup: &OpenBackup,
+    request: &RestoreRequest,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<RestoreSummary, RestoreError> {
+    request.check()?;
+    progress.set_step("reading the backup's index");
+    let objects = Arc::new(backup.objects(progress, cancel).await?);
+    let discovery = api.discover().await?;
+    let identity = api.identity().await?;
+    let selection = Selection::make(&objects, backup.name(), request, &discovery, cancel).await?;
+    let begun = record::begun(backup.name(), request, &identity);
+    let (records, record) = Records::begin(bucket, request, begun).await?;
+    let run = Run::new(api, objects, backup.name(), request, &discovery, selection, progress, cancel)?;
+    run.say_where_records_are(&records);
+    let ended = Box::pin(run.execute()).await;
+    Box::pin(run.finish(records, record, ended)).await
+}

@@ -1,0 +1,468 @@
+//! A restore while it runs: what all its tasks share, and the order of its steps.
+//!
+//! The steps are: definitions, namespaces, then the waves of [`backup_plan::restore::order`], last the owners that came after
+//! what they own. A step ends before the next begins; when one ends the run, what is in flight is finished and the record is
+//! written all the same.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use backup_plan::restore::{
+    never::Surroundings,
+    order::Wave,
+    transform::{Options, Owner},
+};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use velero_model::{
+    index::Entry, name::BackupName, phase::Phase, resource::ApiKind, restore_record::RestoreRecord,
+};
+
+use super::{
+    RestoreError, RestoreRequest, RestoreSummary, apply,
+    apply::Refusal,
+    definitions::{self, DEFINITIONS},
+    namespaces,
+    owners::References,
+    patience::{Cause, Patience, Waited, passing},
+    pending::{Pending, Waiting},
+    record::Records,
+    report::{Outcome, Report, Subject, object_text},
+    selection::{Names, Selection},
+    served::Served,
+    window::{Window, read_ahead},
+};
+use crate::{
+    api::{ApiClient, ApiError, Discovery, PatchKind},
+    catalog::Objects,
+    clock,
+    progress::Progress,
+};
+
+/// What the tasks of a restore share.
+pub(super) struct Run {
+    pub(super) api: ApiClient,
+    pub(super) objects: Arc<Objects>,
+    pub(super) request: RestoreRequest,
+    pub(super) selection: Selection,
+    /// How objects of the backup are written.
+    pub(super) options: Options,
+    /// How objects of the cluster are brought into the same form: their names are final.
+    pub(super) live_options: Options,
+    pub(super) report: Report,
+    pub(super) progress: Arc<Progress>,
+    /// Ends all waiting: the user's cancel, or an error that ends the run.
+    pub(super) stop: CancellationToken,
+    cancel: CancellationToken,
+    served: RwLock<Arc<Served>>,
+    /// Services with a selector, by their names in the backup.
+    services: Mutex<Names>,
+    /// Definitions that are there now.
+    definitions: Mutex<BTreeSet<String>>,
+    pending: Mutex<Pending>,
+}
+
+impl Run {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "called once, by the driver that made all of them"
+    )]
+    pub(super) fn new(
+        api: &ApiClient,
+        objects: Arc<Objects>,
+        backup: &BackupName,
+        request: &RestoreRequest,
+        discovery: &Discovery,
+        selection: Selection,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<Arc<Self>, RestoreError> {
+        let options = request.options(backup, &selection.known_kinds)?;
+        let live_options = Options {
+            namespace_mapping: std::collections::BTreeMap::new(),
+            ..options.clone()
+        };
+        Ok(Arc::new(Self {
+            api: api.clone(),
+            objects,
+            request: request.clone(),
+            selection,
+            options,
+            live_options,
+            report: Report::new().map_err(RestoreError::Temporary)?,
+            progress: Arc::clone(progress),
+            stop: cancel.child_token(),
+            cancel: cancel.clone(),
+            served: RwLock::new(Arc::new(Served::new(discovery))),
+            services: Mutex::default(),
+            definitions: Mutex::default(),
+            pending: Mutex::default(),
+        }))
+    }
+
+    /// What the cluster serves, as far as is known now.
+    pub(super) fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_served(&self, served: Served) {
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+    }
+
+    /// Definitions that were written or found.
+    pub(super) fn definitions(&self) -> BTreeSet<String> {
+        self.definitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether an object of the backup is selected.
+    pub(super) fn selects(&self, entry: &Entry) -> bool {
+        let chosen = self.selection.kinds.get(&entry.resource_group);
+        chosen.is_some_and(|chosen| self.selection.source.takes(&chosen.kind, entry))
+    }
+
+    /// An object of the backup by its names in the cluster.
+    pub(super) fn subject(&self, kind: &ApiKind, entry: &Entry) -> Subject {
+        let is_namespace = entry.resource_group == "namespaces";
+        let map = |name: &str| self.options.map_namespace(name).to_owned();
+        Subject {
+            kind: kind.clone(),
+            resource_group: entry.resource_group.clone(),
+            namespace: entry.namespace.as_deref().map(map),
+            name: if is_namespace {
+                map(&entry.name)
+            } else {
+                entry.name.clone()
+            },
+        }
+    }
+
+    /// Remembers a Service that the cluster makes endpoints for.
+    pub(super) fn note_service(&self, kind: &ApiKind, object: &Value) {
+        if kind.group.is_empty()
+            && kind.plural == "services"
+            && object["spec"]["selector"]
+                .as_object()
+                .is_some_and(|selector| !selector.is_empty())
+        {
+            let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+            let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+            services.insert(text("namespace"), text("name"));
+        }
+    }
+
+    /// Puts what became of an object into the report.
+    pub(super) fn settled(&self, subject: &Subject, outcome: Outcome) {
+        let is_there = !matches!(outcome, Outcome::Failed(_) | Outcome::Skipped(_));
+        if subject.resource_group == DEFINITIONS && is_there {
+            let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+            definitions.insert(subject.name.clone());
+        }
+        self.report.record(subject, outcome);
+        self.progress.add_objects(1);
+    }
+
+    /// Remembers an object whose owners come later.
+    pub(super) fn postpone(&self, waiting: &Waiting) -> io::Result<()> {
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(waiting)
+    }
+
+    /// Reads an object, and waits a while for a server that is away.
+    pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Refusal> {
+        self.try_get(path)
+            .await?
+            .map_err(|error| apply::refused(self, error))
+    }
+
+    /// As [`Run::get`], with the server's refusal for the caller to judge.
+    pub(super) async fn try_get(&self, path: &str) -> Result<Result<Option<Bytes>, ApiError>, Refusal> {
+        let mut patience = Patience::default();
+        loop {
+            let error = match self.api.get(path).await {
+                Ok(body) => return Ok(Ok(body)),
+                Err(error) => error,
+            };
+            if passing(&error) != Some(Cause::Outage) {
+                return Ok(Err(error));
+            }
+            match patience.wait(Cause::Outage, &self.stop).await {
+                Waited::Again => {}
+                Waited::Stopped => return Err(Refusal::Run(RestoreError::Interrupted)),
+                Waited::Enough => return Err(Refusal::Run(error.into())),
+            }
+        }
+    }
+
+    pub(super) fn check_interrupted(&self) -> Result<(), RestoreError> {
+        if self.cancel.is_cancelled() {
+            Err(RestoreError::Interrupted)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells a person where the record is, if not beside the backup.
+    pub(super) fn say_where_records_are(&self, records: &Records) {
+        if let Some(why) = records.why_elsewhere() {
+            let place = records.place();
+            self.report.warn(
+                None,
+                &format!("the record of this restore lies in {place}: {why}"),
+            );
+        }
+    }
+
+    /// Writes everything that was selected.
+    pub(super) async fn execute(self: &Arc<Self>) -> Result<(), RestoreError> {
+        self.announce();
+        let steps = self.selection.steps();
+        let is_definition = |wave: Wave| wave == Wave::CustomResourceDefinitions;
+        for (_, kinds) in steps.iter().filter(|(rank, _)| is_definition(rank.wave)) {
+            self.step(kinds).await?;
+        }
+        definitions::bring_missing(self).await?;
+        definitions::wait_until_served(self).await?;
+        namespaces::ensure_all(self).await?;
+        for (_, kinds) in steps.iter().filter(|(rank, _)| !is_definition(rank.wave)) {
+            self.step(kinds).await?;
+        }
+        self.write_late_owners().await
+    }
+
+    fn announce(&self) {
+        self.progress.set_total(self.selection.total());
+        for namespace in &self.selection.missing_namespaces {
+            self.report.warn(
+                None,
+                &format!("namespace {namespace} was asked for and is not in the backup"),
+            );
+        }
+        for (resource_group, chosen) in &self.selection.kinds {
+            if let Some(rule) = chosen.never {
+                self.report.skip_kind(resource_group, rule.id(), chosen.count);
+                self.progress.add_objects(chosen.count);
+            }
+        }
+        if self.selection.kinds.contains_key("persistentvolumeclaims") {
+            self.report.warn(None, "claims: manifests only, no data");
+        }
+    }
+
+    /// Writes the kinds of one position.
+    async fn step(self: &Arc<Self>, kinds: &[String]) -> Result<(), RestoreError> {
+        self.check_interrupted()?;
+        self.progress.set_step(&format!("restoring {}", kinds.join(", ")));
+        let before: Vec<u64> = kinds.iter().map(|kind| self.report.count(kind)).collect();
+        let (mut items, reading) = read_ahead(self, kinds.to_vec());
+        let mut window = Window::new(self);
+        while let Some(item) = items.recv().await {
+            if !window.start(|run| apply::apply(run, item)).await {
+                break;
+            }
+        }
+        drop(items);
+        window.finish().await?;
+        let read = reading
+            .await
+            .map_err(|error| RestoreError::Task(error.to_string()))?;
+        self.check_interrupted()?;
+        match read {
+            Err(error) if !error.is_damage() => return Err(error.into()),
+            Err(error) => self.lose(kinds, &before, &error.to_string()),
+            Ok(()) => self.lose(
+                kinds,
+                &before,
+                "they are in the index and were not found in the archive",
+            ),
+        }
+        Ok(())
+    }
+
+    /// What was selected and did not come by is counted: nothing vanishes.
+    fn lose(&self, kinds: &[String], before: &[u64], reason: &str) {
+        for (kind, before) in kinds.iter().zip(before) {
+            let selected = self.selection.kinds.get(kind).map_or(0, |chosen| chosen.count);
+            let missing = selected.saturating_sub(self.report.count(kind) - before);
+            if missing > 0 {
+                self.report.lose(kind, missing, reason);
+            }
+        }
+    }
+
+    /// Gives owners to the objects that were there before them.
+    async fn write_late_owners(self: &Arc<Self>) -> Result<(), RestoreError> {
+        let waiting = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if pending.len() == 0 {
+                return Ok(());
+            }
+            self.progress
+                .set_step(&format!("setting the owners of {} objects", pending.len()));
+            pending.drain().map_err(RestoreError::Temporary)?
+        };
+        let mut window = Window::new(self);
+        for waiting in waiting {
+            let waiting = waiting.map_err(RestoreError::Temporary)?;
+            if !window
+                .start(|run| async move { run.write_owners(&waiting).await })
+                .await
+            {
+                break;
+            }
+        }
+        window.finish().await?;
+        self.check_interrupted()
+    }
+
+    async fn write_owners(&self, waiting: &Waiting) -> Result<(), RestoreError> {
+        let References {
+            references, dropped, ..
+        } = self.selection.owners.references(&waiting.owners, true);
+        let text = object_text(
+            &waiting.resource_group,
+            waiting.namespace.as_deref(),
+            &waiting.name,
+        );
+        for owner in dropped {
+            self.report.log(&format!(
+                "{text}: its owner {} {} was not restored",
+                owner.kind, owner.name
+            ));
+        }
+        if references.is_empty() {
+            return Ok(());
+        }
+        // With its UID the patch meets this very object or none.
+        let patch = json!({"metadata": {"uid": waiting.uid, "ownerReferences": references}}).to_string();
+        let mut patience = Patience::default();
+        loop {
+            let Err(error) = self
+                .api
+                .patch(&waiting.path, &PatchKind::Merge, patch.clone().into())
+                .await
+            else {
+                return Ok(());
+            };
+            // Repeating it does no harm: it sets what it set.
+            match passing(&error).filter(|cause| matches!(cause, Cause::Outage | Cause::Unknown)) {
+                Some(cause) => match patience.wait(cause, &self.stop).await {
+                    Waited::Again => continue,
+                    Waited::Stopped => return Err(RestoreError::Interrupted),
+                    Waited::Enough if cause == Cause::Outage => return Err(error.into()),
+                    Waited::Enough => {}
+                },
+                None if error.is_not_found() => {
+                    self.report
+                        .log(&format!("{text} was deleted before its owners were set"));
+                    return Ok(());
+                }
+                None => {}
+            }
+            let reason = format!("restored without its owner: {}", error.server_message());
+            self.report.error(&text, waiting.namespace.as_deref(), &reason);
+            return Ok(());
+        }
+    }
+
+    /// Ends the record and gives the summary out.
+    pub(super) async fn finish(
+        self: Arc<Self>,
+        mut records: Records,
+        mut record: RestoreRecord,
+        ended: Result<(), RestoreError>,
+    ) -> Result<RestoreSummary, RestoreError> {
+        self.progress.set_step("writing the restore's record");
+        if let Err(error) = &ended {
+            self.report.error("the restore", None, &error.to_string());
+        }
+        let collected = self.report.finish().map_err(RestoreError::Temporary)?;
+        record.kinds.clone_from(&collected.kinds);
+        record.errors = collected.errors;
+        record.warnings = collected.warning_count;
+        record.completed = Some(clock::now());
+        record.phase = phase(&record, ended.is_ok());
+        let stored = records.end(&record, &collected).await;
+        ended?;
+        let mut warnings = collected.warnings;
+        let record_stored_at = match stored {
+            Ok(()) => records.place(),
+            Err(error) => {
+                warnings.push(format!("the record of this restore could not be stored: {error}"));
+                "nowhere".to_owned()
+            }
+        };
+        Ok(RestoreSummary {
+            record,
+            differs: collected.differs,
+            failures: collected.failures,
+            warnings,
+            record_stored_at,
+        })
+    }
+}
+
+/// Failed when nothing could be done, PartiallyFailed when something could not.
+fn phase(record: &RestoreRecord, is_complete: bool) -> Phase {
+    let totals = record.totals();
+    let did_nothing = totals.created + totals.updated + totals.unchanged + totals.differs == 0;
+    match (is_complete, record.errors) {
+        (false, _) => Phase::Failed,
+        (true, 0) => Phase::Completed,
+        (true, _) if did_nothing => Phase::Failed,
+        (true, _) => Phase::PartiallyFailed,
+    }
+}
+
+impl Surroundings for Run {
+    fn has_owner(&self, owner: &Owner, _: &str) -> bool {
+        self.selection.owners.is_there(&owner.uid)
+    }
+
+    fn has_service_account(&self, namespace: &str, name: &str) -> bool {
+        self.selection.service_accounts.contains(namespace, name)
+    }
+
+    fn service_has_selector(&self, namespace: &str, name: &str) -> bool {
+        self.services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(namespace, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use velero_model::restore_record::KindResult;
+
+    use super::*;
+
+    #[test]
+    fn the_phase_tells_all_some_and_none_apart() {
+        let record = |created, failed| RestoreRecord {
+            kinds: [(
+                "pods".to_owned(),
+                KindResult {
+                    created,
+                    failed,
+                    ..KindResult::default()
+                },
+            )]
+            .into(),
+            errors: failed,
+            ..RestoreRecord::default()
+        };
+        assert_eq!(phase(&record(2, 0), true), Phase::Completed);
+        assert_eq!(phase(&record(2, 1), true), Phase::PartiallyFailed);
+        assert_eq!(phase(&record(0, 1), true), Phase::Failed);
+        assert_eq!(phase(&record(2, 0), false), Phase::Failed);
+    }
+}

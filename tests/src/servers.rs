@@ -1,0 +1,160 @@
+//! Where a server's binary comes from.
+//!
+//! In comes the name of a program, out comes the path of an executable file. Looked for in this order: the folder that
+//! `KUBEBUILDER_ASSETS` names (the convention of envtest; whoever has control-plane binaries builds nothing), the cache
+//! folder, else built there from the Go modules beside this crate, since no registry serves ready binaries. A cached
+//! build is found by a digest over all that went into it, so two checkouts may share the folder.
+
+mod build;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::process;
+
+/// A program that tests start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The key-value store below the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// Controllers: namespaces vanish, claims bind and Deployments get their ReplicaSets only with it.
+    KubeControllerManager,
+    /// The command line, newer than distributions have it.
+    Kubectl,
+    /// The strict S3 server.
+    Versitygw,
+    /// Velero's server and command line.
+    Velero,
+    /// Velero's plugin for S3.
+    VeleroPluginForAws,
+}
+
+impl Program {
+    /// The file name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::Kubectl => "kubectl",
+            Self::Versitygw => "versitygw",
+            Self::Velero => "velero",
+            Self::VeleroPluginForAws => "velero-plugin-for-aws",
+        }
+    }
+
+    fn module(self) -> &'static Module {
+        match self {
+            Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => &KUBERNETES,
+            Self::Versitygw => &VERSITYGW,
+            Self::Velero => &VELERO,
+            Self::VeleroPluginForAws => &VELERO_PLUGIN_FOR_AWS,
+        }
+    }
+}
+
+/// A folder under `tests/servers` and how it is built.
+#[derive(Debug)]
+struct Module {
+    /// Folder and, in the cache, file name of what is built.
+    name: &'static str,
+    /// For people: what is being built.
+    title: &'static str,
+    /// About how long a cold build takes on two cores.
+    minutes: u32,
+    /// The package that holds `main`.
+    package: &'static str,
+    linker_flags: &'static str,
+    /// Names by which one binary answers as several programs.
+    links: &'static [&'static str],
+}
+
+const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    title: "etcd 3.6.4 and kube-apiserver, kube-controller-manager, kubectl 1.34.4",
+    minutes: 6,
+    package: ".",
+    // Without a version kubectl stops with "could not parse pre-release/metadata".
+    linker_flags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.34.4 \
+                   -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34 \
+                   -X k8s.io/client-go/pkg/version.gitVersion=v1.34.4",
+    links: &[
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubectl",
+    ],
+};
+
+const VERSITYGW: Module = Module {
+    name: "versitygw",
+    title: "versitygw 1.8.0",
+    minutes: 2,
+    package: "github.com/versity/versitygw/cmd/versitygw",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+const VELERO: Module = Module {
+    name: "velero",
+    title: "velero 1.18.3",
+    minutes: 4,
+    package: ".",
+    linker_flags: "-s -w -X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3",
+    links: &[],
+};
+
+const VELERO_PLUGIN_FOR_AWS: Module = Module {
+    name: "velero-plugin-for-aws",
+    title: "velero-plugin-for-aws 1.14.3",
+    minutes: 1,
+    package: "github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+/// The executable file of a program; builds it if it is nowhere.
+pub fn binary(program: Program) -> Result<PathBuf> {
+    if let Some(file) = from_assets(program) {
+        return Ok(file);
+    }
+    Ok(build::folder(program.module())?.join(program.name()))
+}
+
+/// The executable file of a program if it can be had without building.
+pub fn ready_binary(program: Program) -> Option<PathBuf> {
+    from_assets(program).or_else(|| {
+        let file = build::cached_folder(program.module()).ok()?.join(program.name());
+        file.is_file().then_some(file)
+    })
+}
+
+/// A command for a program that dies with this process when started by [`process::spawn`].
+pub fn command(program: Program) -> Result<Command> {
+    process::tied(&binary(program)?)
+}
+
+fn from_assets(program: Program) -> Option<PathBuf> {
+    let folder = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty())?;
+    let file = Path::new(&folder).join(program.name());
+    file.is_file().then_some(file)
+}
+
+fn cache() -> Result<PathBuf> {
+    let named = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    named("KUBECTL_BACKUP_TEST_CACHE")
+        .or_else(|| named("XDG_CACHE_HOME").map(|folder| folder.join("kubectl-backup/servers")))
+        .or_else(|| named("HOME").map(|folder| folder.join(".cache/kubectl-backup/servers")))
+        .context(
+            "neither KUBECTL_BACKUP_TEST_CACHE nor XDG_CACHE_HOME nor HOME says where built servers are kept",
+        )
+}
