@@ -86,14 +86,14 @@ struct Inner {
 impl S3 {
     /// Prepares a client for a location. The store is not asked yet.
     pub async fn open(location: &S3Location, tuning: Tuning) -> Result<Self, StorageError> {
-        let clients = client::build(location, &tuning).await?;
+        let (clients, location) = client::build(location, &tuning).await?;
         let prefix = match location.prefix.trim_matches('/') {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
         let inner = Inner {
             clients,
-            location: location.clone(),
+            location,
             prefix,
             tuning,
             seen: AtomicBool::new(false),

@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
 #[expect(deprecated, reason = "the new names lie in a crate of the SDK's inside")]
 use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -44,7 +46,12 @@ pub(super) struct Clients {
 }
 
 /// Builds the clients. Nothing is asked of the store yet.
-pub(super) async fn build(location: &S3Location, tuning: &Tuning) -> Result<Clients, StorageError> {
+///
+/// Also gives the location back, with what the AWS configuration adds to it.
+pub(super) async fn build(
+    location: &S3Location,
+    tuning: &Tuning,
+) -> Result<(Clients, S3Location), StorageError> {
     let refuse = |reason: String| StorageError::Setting {
         location: location.describe(),
         reason,
@@ -55,21 +62,24 @@ pub(super) async fn build(location: &S3Location, tuning: &Tuning) -> Result<Clie
         return Err(refuse(reason.into()));
     }
     let http = transport(location).map_err(refuse)?;
-    let region = location.region.clone().map(Region::new);
-    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http.clone());
+    let region = region(location).await;
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http.clone())
+        .region(region.clone());
     if let Some(profile) = &location.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(region) = region {
-        loader = loader.region(region);
-    }
     // Its own settings are loaded without credentials, else the default chain would be built twice.
     let shared = loader.no_credentials().load().await;
-    let region = shared
-        .region()
-        .cloned()
-        .unwrap_or_else(|| Region::new(DEFAULT_REGION));
-    let credentials = credentials(location, region.clone(), http.clone()).await;
+    // AWS_ENDPOINT_URL makes another store of it, with all that follows.
+    let location = S3Location {
+        endpoint: location
+            .endpoint
+            .clone()
+            .or_else(|| shared.endpoint_url().map(Into::into)),
+        ..location.clone()
+    };
+    let credentials = credentials(&location, region.clone(), http.clone()).await;
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(region)
@@ -95,10 +105,29 @@ pub(super) async fn build(location: &S3Location, tuning: &Tuning) -> Result<Clie
     }
     let config = config.build();
     let once = config.to_builder().retry_config(RetryConfig::disabled()).build();
-    Ok(Clients {
+    let clients = Clients {
         retrying: Client::from_conf(config),
         once: Client::from_conf(once),
-    })
+    };
+    Ok((clients, location))
+}
+
+/// The location's region, else the AWS configuration's. Unlike the SDK's own chain this does not ask the metadata
+/// address of a cloud machine, which costs seconds wherever there is none.
+async fn region(location: &S3Location) -> Region {
+    if let Some(region) = &location.region {
+        return Region::new(region.clone());
+    }
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &location.profile {
+        profile = profile.profile_name(name);
+    }
+    let chain =
+        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build());
+    chain
+        .region()
+        .await
+        .unwrap_or_else(|| Region::new(DEFAULT_REGION))
 }
 
 /// Time for one attempt that carries so many bytes up: a fixed part, and a slow line's time for the bytes.

@@ -153,7 +153,12 @@ impl S3 {
                 });
             }
             let next = answer.next_key_marker();
-            let next = next.map(|key| (key.to_owned(), answer.next_version_id_marker().map(ToOwned::to_owned)));
+            let next = next.map(|key| {
+                (
+                    key.to_owned(),
+                    answer.next_version_id_marker().map(ToOwned::to_owned),
+                )
+            });
             let more = answer.is_truncated().unwrap_or(false);
             marker = next_page(at.clone(), more, marker.as_ref(), next)?;
             if marker.is_none() {
@@ -218,7 +223,7 @@ impl S3 {
 
     /// A key of the bucket as a key of this location; `None` if it lies elsewhere.
     fn own_key(&self, key: &str) -> Option<String> {
-                key.strip_prefix(self.prefix()).map(ToOwned::to_owned)
+        key.strip_prefix(self.prefix()).map(ToOwned::to_owned)
     }
 }
 

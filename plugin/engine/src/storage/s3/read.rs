@@ -140,7 +140,11 @@ impl Body {
                     detail: "the body stopped coming".into(),
                 },
             };
-            self.failures = if self.progress < PROGRESS { self.failures + 1 } else { 1 };
+            self.failures = if self.progress < PROGRESS {
+                self.failures + 1
+            } else {
+                1
+            };
             self.progress = 0;
             if self.failures >= self.bucket.tuning().attempts {
                 return Err(failure);

@@ -246,13 +246,7 @@ fn completed(number: i32, answer: &UploadPartOutput) -> CompletedPart {
         .build()
 }
 
-async fn complete(
-    bucket: &S3,
-    key: &str,
-    id: &str,
-    parts: &CompletedMultipartUpload,
-    put: &Put,
-) -> Attempt {
+async fn complete(bucket: &S3, key: &str, id: &str, parts: &CompletedMultipartUpload, put: &Put) -> Attempt {
     let request = bucket
         .clients()
         .once

@@ -1,0 +1,157 @@
+//! The command tree as clap shows it: called as the user called it, commands in groups.
+//!
+//! In comes the name in `argv[0]`, out goes the `clap::Command`. Groups hold names only; each command's sentence is its
+//! own, so the overview cannot drift from the commands.
+
+use std::{ffi::OsStr, fmt::Write as _, path::Path};
+
+use clap::{Command, CommandFactory};
+
+use super::Arguments;
+
+/// Commands by what a person wants to do.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Back up", &["create"]),
+    (
+        "Look at backups",
+        &["list", "describe", "contents", "cat", "find", "logs", "verify"],
+    ),
+    (
+        "Move and delete backups",
+        &["download", "import", "copy", "delete"],
+    ),
+    ("Restore", &["restore", "restores"]),
+    ("Set up", &["location", "completion", "version"]),
+];
+
+const EXAMPLES: &str = "\
+  kubectl backup location add main s3://backups/prod     name a bucket; the first one is the default
+  kubectl backup create                                  back up everything
+  kubectl backup list                                    which backups are there
+  kubectl backup restore nightly -n shop                 bring one namespace back
+  kubectl backup restore nightly secret/login -n shop    bring one object back";
+
+const EXIT_CODES: &str = "\
+  0 done   1 failed   2 usage   3 done with errors   4 refused   5 not found   6 timed out   130 interrupted";
+
+/// The command tree, called by the name in `argv[0]`.
+pub(crate) fn command(called_as: &OsStr) -> Command {
+    let command = Arguments::command();
+    let groups = groups(&command);
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}\nExamples:\n{EXAMPLES}\n\n{{options}}\n\n\
+         Exit codes:\n{EXIT_CODES}\n"
+    );
+    command.bin_name(shown_name(called_as)).help_template(template)
+}
+
+/// `kubectl backup` for a program called `kubectl-backup`; krew turns dashes of a plugin's name into underscores.
+fn shown_name(called_as: &OsStr) -> String {
+    let file = Path::new(called_as)
+        .file_name()
+        .unwrap_or(called_as)
+        .to_string_lossy();
+    match file.strip_prefix("kubectl-") {
+        Some(plugin) => format!("kubectl {}", plugin.replace('_', "-")),
+        None => "kubectl backup".to_owned(),
+    }
+}
+
+fn groups(command: &Command) -> String {
+    let mut text = String::new();
+    for (heading, names) in GROUPS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{heading}:");
+        for name in names {
+            let about = command
+                .find_subcommand(name)
+                .and_then(Command::get_about)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let _ = writeln!(text, "  {name:<12}{about}");
+        }
+        text.push('\n');
+    }
+    text.pop();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn tree() -> Command {
+        command(OsStr::new("/usr/local/bin/kubectl-backup"))
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        tree().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_exactly_one_group() {
+        let tree = tree();
+        let known: BTreeSet<_> = tree.get_subcommands().map(Command::get_name).collect();
+        let grouped: Vec<_> = GROUPS
+            .iter()
+            .flat_map(|(_, names)| names.iter().copied())
+            .collect();
+        assert_eq!(grouped.iter().copied().collect::<BTreeSet<_>>(), known);
+        assert_eq!(grouped.len(), known.len());
+    }
+
+    #[test]
+    fn every_flag_and_command_has_one_plain_sentence() {
+        fn check(command: &Command) {
+            for argument in command.get_arguments() {
+                let name = argument.get_id();
+                if matches!(name.as_str(), "help" | "version") {
+                    continue;
+                }
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(
+                    !help.is_empty() && !help.contains('\n') && help.len() <= 125,
+                    "{} {name}: {help:?}",
+                    command.get_name()
+                );
+            }
+            for below in command.get_subcommands() {
+                let about = below.get_about().map(ToString::to_string).unwrap_or_default();
+                assert!(
+                    !about.is_empty() && !about.ends_with('.') && about.len() <= 90,
+                    "{}: {about:?}",
+                    below.get_name()
+                );
+                check(below);
+            }
+        }
+        check(&tree());
+    }
+
+    #[test]
+    fn commands_of_later_versions_are_not_shown() {
+        let help = tree().render_long_help().to_string();
+        for word in ["schedule create", "retention", "policy", "protect", "enable"] {
+            assert!(!help.contains(word), "{word}");
+        }
+        assert!(
+            help.contains("Usage: kubectl backup [OPTIONS] <COMMAND>"),
+            "{help}"
+        );
+    }
+
+    #[test]
+    fn it_is_called_as_the_user_called_it() {
+        let table = [
+            ("kubectl-backup", "kubectl backup"),
+            ("/opt/krew/bin/kubectl-velero_protect", "kubectl velero-protect"),
+            ("backup", "kubectl backup"),
+        ];
+        for (called_as, expected) in table {
+            assert_eq!(shown_name(OsStr::new(called_as)), expected);
+        }
+    }
+}

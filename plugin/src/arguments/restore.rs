@@ -1,0 +1,88 @@
+//! `restore BACKUP [KIND/NAME...]`.
+
+use clap::{Args, ValueEnum};
+
+use super::scope::ScopeFlags;
+
+/// Bring back a backup, or parts of it
+///
+/// What exists already and differs is left alone and reported, unless --existing-resource-policy=update is given.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl backup restore nightly                                   everything in it
+  kubectl backup restore nightly secret/login -n shop              one object
+  kubectl backup restore nightly -n shop --namespace-mappings shop:shop-test
+  kubectl backup restore --from-schedule nightly                   the schedule's newest backup")]
+pub(crate) struct Restore {
+    /// Name of the backup.
+    #[arg(value_name = "BACKUP", required_unless_present = "from_schedule", add = crate::completion::backups())]
+    pub(crate) backup: Option<String>,
+
+    /// Bring back only these objects.
+    #[arg(value_name = "KIND/NAME")]
+    pub(crate) objects: Vec<String>,
+
+    /// Take the newest restorable backup of this schedule instead of BACKUP.
+    #[arg(long, value_name = "SCHEDULE")]
+    pub(crate) from_schedule: Option<String>,
+
+    /// Name of the restore; <backup>-<time> by default.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) scope: ScopeFlags,
+
+    /// Bring namespaces back under other names, such as shop:shop-test,db:db-test.
+    #[arg(long, value_name = "OLD:NEW", value_delimiter = ',')]
+    pub(crate) namespace_mappings: Vec<String>,
+
+    /// What happens to objects that exist already and differ: none leaves them alone, update changes them.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "none|update",
+        default_value = "none",
+        hide_possible_values = true
+    )]
+    pub(crate) existing_resource_policy: ExistingWord,
+
+    /// Keep the node ports that services had.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub(crate) preserve_nodeports: Option<bool>,
+
+    /// Kinds whose status is brought back too; * for all.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub(crate) status_include_resources: Vec<String>,
+
+    /// Kinds whose status is not brought back.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub(crate) status_exclude_resources: Vec<String>,
+
+    /// Bring back volumes too, as far as the backup holds them.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub(crate) restore_volumes: Option<bool>,
+}
+
+/// `--existing-resource-policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ExistingWord {
+    #[default]
+    None,
+    Update,
+}

@@ -1,0 +1,173 @@
+//! The commands: each takes its request, calls the engine and shows what came of it.
+//!
+//! In comes what was typed; out goes an [`Exit`]. [`run`] is the one place where a failure is printed, where `--timeout`
+//! ends a run and where a broken pipe counts as success.
+
+mod cat;
+mod contents;
+mod copy;
+mod create;
+mod delete;
+mod describe;
+mod download;
+mod find;
+mod import;
+mod list;
+mod location;
+mod logs;
+mod preview;
+mod restore;
+mod restores;
+mod transferred;
+mod verify;
+mod version;
+
+use std::{io, time::Duration};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+use tracing::Level;
+
+use crate::{
+    arguments::{Arguments, environment::Environment, global::EngineWord},
+    completion,
+    exit::{Exit, Failure},
+    interrupt,
+    request::{Command, Request},
+    session::Session,
+    view,
+};
+
+/// How long the runtime waits at the end for work that was dropped, such as a temporary file being written.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
+/// Runs one command to its end.
+pub(crate) fn run(arguments: Arguments) -> Exit {
+    let done = Request::parse(arguments, &Environment::read())
+        .map_err(Failure::from)
+        .and_then(|request| {
+            log(request.common.verbosity);
+            let runtime = runtime()?;
+            let done = runtime.block_on(with_limits(request));
+            runtime.shutdown_timeout(LAST_WAIT);
+            done
+        });
+    match done {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if !failure.is_broken_pipe() {
+                view::fail(&failure);
+            }
+            failure.exit()
+        }
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::Local {
+            what: "the runtime cannot be started".to_owned(),
+            source,
+        })
+}
+
+/// `-v` shows what the engine does, `-vv` also what the clients below it do. Bodies are never logged.
+fn log(verbosity: u8) {
+    let level = match verbosity {
+        0 => return,
+        1 => Level::INFO,
+        2 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .finish();
+    // Set once, before anything is logged.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// The command with Ctrl-C and `--timeout` watching over it.
+async fn with_limits(request: Request) -> Result<Exit, Failure> {
+    let cancel = CancellationToken::new();
+    interrupt::listen(cancel.clone());
+    let limit = request.common.timeout;
+    let session = Session::new(request.common, cancel.clone());
+    let mut work = Box::pin(command(&session, request.command));
+    let Some(limit) = limit else {
+        return work.await;
+    };
+    tokio::select! {
+        done = &mut work => done,
+        () = tokio::time::sleep(limit) => {
+            cancel.cancel();
+            // The engine stops at a safe place and cleans up; a command that ended meanwhile has ended well.
+            match work.await {
+                Err(failure) if failure.exit() == Exit::Interrupted => Err(Failure::TimedOut(limit)),
+                done => done,
+            }
+        }
+    }
+}
+
+async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Create(request) => create::run(session, *request).await,
+        Command::List {
+            place,
+            names,
+            sort_by,
+            selector,
+        } => list::run(session, &place, &names, sort_by, &selector).await,
+        Command::Describe {
+            place,
+            names,
+            details,
+        } => describe::run(session, &place, &names, details).await,
+        Command::Contents { place, name, only } => contents::run(session, &place, &name, only).await,
+        Command::Cat { place, name, object } => cat::run(session, &place, &name, &object).await,
+        Command::Find { place, object } => find::run(session, &place, &object).await,
+        Command::Logs { place, name } => logs::run(session, &place, &name).await,
+        Command::Verify { place, names } => verify::run(session, &place, &names).await,
+        Command::Download { place, name, file } => download::run(session, &place, &name, &file).await,
+        Command::Import { place, file } => import::run(session, &place, &file).await,
+        Command::Copy { place, names, to } => copy::run(session, &place, &names, &to).await,
+        Command::Delete {
+            place,
+            names,
+            force,
+            leave_volume_data,
+            dry_run,
+        } => {
+            let options = delete::Options {
+                force,
+                leave_volume_data,
+                dry_run,
+            };
+            delete::run(session, &place, &names, options).await
+        }
+        Command::Restore(request) => restore::run(session, *request).await,
+        Command::ListRestores { place } => restores::list(session, &place).await,
+        Command::DescribeRestore { place, name } => restores::describe(session, &place, &name).await,
+        Command::RestoreLogs { place, name } => restores::logs(session, &place, &name).await,
+        Command::DeleteRestores { place, names } => restores::delete(session, &place, &names).await,
+        Command::AddLocation { name, place, default } => location::add(session, &name, &place, default),
+        Command::ListLocations => location::list(session),
+        Command::CheckLocation { place, repair } => location::check(session, &place, repair).await,
+        Command::DefaultLocation { name } => location::default(session, name.as_deref()),
+        Command::RemoveLocation { name } => location::remove(session, &name),
+        Command::Version { client } => version::run(session, client).await,
+        Command::Completion(shell) => completion::script(shell).map(|()| Exit::Done),
+    }
+}
+
+/// The engine and why it, for the first line of a run.
+fn engine(word: EngineWord) -> &'static str {
+    match word {
+        EngineWord::Auto => "engine direct (auto: this version has no other)",
+        EngineWord::Direct | EngineWord::Velero => "engine direct (asked for)",
+    }
+}

@@ -1,0 +1,213 @@
+//! `create`: makes a backup, or with `--dry-run` shows what it would hold.
+
+use std::sync::Arc;
+
+use backup_engine::backup::{self, BackupRequest, Summary};
+use backup_plan::human;
+use serde_json::json;
+use velero_model::{outcome::Outcome, time};
+
+use super::preview;
+use crate::{
+    arguments::global::OutputFormat,
+    exit::{Exit, Failure},
+    request::{Create, describe_scope},
+    session::Session,
+    view::{self, document, table::Table},
+};
+
+/// Lists at the same time: more do not make an API server faster.
+const LISTS_IN_FLIGHT: usize = 4;
+
+/// Errors and warnings that the summary prints; all of them are in the backup.
+const SHOWN: usize = 20;
+
+pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Failure> {
+    let what = format!(
+        "{}; scope: {}",
+        super::engine(session.common.engine),
+        describe_scope(&request.scope)
+    );
+    let api = session.api().await?;
+    let Some(place) = &request.place else {
+        view::say(&format!(
+            "preview of backup {}: {what}; nothing is stored",
+            request.name
+        ));
+        let request = engine_request(session, &request, "default".to_owned());
+        let watch = session.watch();
+        let done = Box::pin(backup::preview(
+            &api,
+            &request,
+            &session.progress,
+            &session.cancel,
+        ))
+        .await;
+        watch.end().await;
+        return preview::show(session, &request.name, &done?);
+    };
+    let opened = session.open(place).await?.limited(request.upload_bandwidth);
+    view::say(&format!(
+        "backup {}: {what}; to {}",
+        request.name,
+        opened.bucket.describe()
+    ));
+    let request = engine_request(session, &request, opened.name);
+    let bucket = Arc::clone(&opened.bucket);
+    let watch = session.watch();
+    let done = Box::pin(backup::create(
+        &api,
+        bucket,
+        &request,
+        &session.progress,
+        &session.cancel,
+    ))
+    .await;
+    watch.end().await;
+    let summary = done?;
+    show(session.common.output, &summary)?;
+    Ok(Exit::of_phase(&summary.phase))
+}
+
+fn engine_request(session: &Session, request: &Create, storage_location: String) -> BackupRequest {
+    BackupRequest {
+        name: request.name.clone(),
+        scope: request.scope.clone(),
+        ttl: request.ttl,
+        labels: request.labels.clone(),
+        annotations: request.annotations.clone(),
+        schedule: None,
+        lock_until: request.lock_until,
+        velero_namespace: session.common.velero_namespace.clone(),
+        storage_location,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        lists_in_flight: LISTS_IN_FLIGHT,
+    }
+}
+
+fn show(format: OutputFormat, summary: &Summary) -> Result<(), Failure> {
+    match format {
+        OutputFormat::Name => Ok(view::print(&format!("backup/{}\n", summary.name))?),
+        OutputFormat::Json | OutputFormat::Yaml => {
+            let result = json!({
+                "name": summary.name,
+                "status": summary.phase,
+                "location": summary.location,
+                "objects": summary.objects,
+                "size": summary.stored_bytes,
+                "started": time::format(summary.started),
+                "completed": time::format(summary.completed),
+                "expires": view::timestamp(summary.expiration),
+                "claims": claims(&summary.outcome),
+                "errors": summary.errors,
+                "warnings": summary.warnings,
+                "outcome": summary.outcome,
+            });
+            document::write(&mut view::out(), format, "BackupSummary", &result)
+        }
+        OutputFormat::Table | OutputFormat::Wide => table(format, summary),
+    }
+}
+
+fn table(format: OutputFormat, summary: &Summary) -> Result<(), Failure> {
+    let mut headings = vec![
+        "NAME", "STATUS", "OBJECTS", "SIZE", "DURATION", "WARNINGS", "ERRORS",
+    ];
+    let mut row = vec![
+        summary.name.to_string(),
+        summary.phase.to_string(),
+        summary.objects.to_string(),
+        human::bytes(summary.stored_bytes),
+        view::took(summary.started, summary.completed),
+        summary.warnings.len().to_string(),
+        summary.errors.len().to_string(),
+    ];
+    if format == OutputFormat::Wide {
+        headings.extend(["EXPIRES", "LOCATION"]);
+        row.extend([
+            view::expires(summary.expiration, summary.completed),
+            summary.location.clone(),
+        ]);
+    }
+    let mut table = Table::new(&headings);
+    table.push(row);
+    table.write(&mut view::out())?;
+    if let Some(claims) = claims(&summary.outcome) {
+        view::print(&format!("claims: {claims}\n"))?;
+    }
+    messages(summary);
+    Ok(())
+}
+
+/// What must be said about claims as long as no volume data is stored.
+fn claims(outcome: &Outcome) -> Option<&'static str> {
+    let has_claims = outcome.kinds.iter().any(|kind| {
+        kind.stored > 0 && kind.kind.group.is_empty() && kind.kind.plural == "persistentvolumeclaims"
+    });
+    (has_claims && !outcome.volumes.data).then_some("manifests only, no data")
+}
+
+fn messages(summary: &Summary) {
+    let name = &summary.name;
+    for warning in summary.warnings.iter().take(SHOWN) {
+        view::warn(warning);
+    }
+    for error in summary.errors.iter().take(SHOWN) {
+        view::say(&format!("missing: {error}"));
+    }
+    let hidden = summary.warnings.len().saturating_sub(SHOWN) + summary.errors.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        view::say(&format!(
+            "{hidden} more; `kubectl backup describe {name}` shows all"
+        ));
+    }
+    if !summary.errors.is_empty() {
+        view::say(next_step(&summary.errors));
+    }
+}
+
+/// What a person can do about errors.
+fn next_step(errors: &[String]) -> &'static str {
+    if errors
+        .iter()
+        .any(|error| error.to_ascii_lowercase().contains("forbidden"))
+    {
+        "next: ask for the right to get and list what is missing, or leave it out with --exclude-resources, then back up \
+         again; everything else is in this backup"
+    } else {
+        "next: remove the cause and back up again; everything else is in this backup"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use velero_model::{outcome::KindOutcome, resource::ApiKind};
+
+    use super::*;
+
+    #[test]
+    fn claims_without_data_are_said() {
+        let mut outcome = Outcome::default();
+        assert_eq!(claims(&outcome), None);
+        let mut kind = KindOutcome::new(ApiKind {
+            group: String::new(),
+            version: "v1".into(),
+            plural: "persistentvolumeclaims".into(),
+            kind: "PersistentVolumeClaim".into(),
+            namespaced: true,
+        });
+        outcome.kinds.push(kind.clone());
+        assert_eq!(claims(&outcome), None);
+        kind.stored = 1;
+        outcome.kinds.push(kind);
+        assert_eq!(claims(&outcome), Some("manifests only, no data"));
+        outcome.volumes.data = true;
+        assert_eq!(claims(&outcome), None);
+    }
+
+    #[test]
+    fn a_missing_permission_has_its_own_next_step() {
+        assert!(next_step(&["secrets: secrets is forbidden".into()]).contains("ask for the right"));
+        assert!(next_step(&["group metrics.k8s.io/v1beta1: 503".into()]).contains("remove the cause"));
+    }
+}

@@ -1,0 +1,281 @@
+//! `list`: the backups of a location as a table.
+
+use std::cmp::Reverse;
+
+use backup_engine::{
+    catalog::{self, Listed, Listing},
+    clock,
+};
+use backup_plan::{human, selector::Selector};
+use jiff::Timestamp;
+use serde::Serialize;
+use velero_model::{name::BackupName, source::VELERO_SCHEDULE, time};
+
+use crate::{
+    arguments::{global::OutputFormat, list::SortBy},
+    exit::{Exit, Failure},
+    request::Place,
+    session::Session,
+    view::{self, document, table::Table},
+};
+
+/// One line of the list, whatever state the backup is in.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: String,
+    status: String,
+    errors: u64,
+    warnings: u64,
+    #[serde(with = "time::optional_seconds")]
+    created: Option<Timestamp>,
+    #[serde(with = "time::optional_seconds")]
+    expires: Option<Timestamp>,
+    objects: u64,
+    size: u64,
+    schedule: Option<String>,
+    cluster: String,
+    hold: bool,
+    hold_reason: Option<String>,
+    #[serde(skip)]
+    labels: std::collections::BTreeMap<String, String>,
+    /// Whether anything is known about its expiry.
+    #[serde(skip)]
+    is_complete: bool,
+}
+
+pub(crate) async fn run(
+    session: &Session,
+    place: &Place,
+    names: &[BackupName],
+    sort_by: SortBy,
+    selector: &Selector,
+) -> Result<Exit, Failure> {
+    let opened = session.open(place).await?;
+    let listing = session.unless_interrupted(catalog::list(&opened.bucket)).await?;
+    for unreadable in &listing.unreadable {
+        view::warn(&format!("backup {}: {}", unreadable.name, unreadable.reason));
+    }
+    let mut rows = rows(&listing, clock::now());
+    let missing = missing(&rows, names);
+    rows.retain(|row| {
+        (names.is_empty() || names.iter().any(|name| name.as_str() == row.name))
+            && selector.matches_labels(&row.labels)
+    });
+    sort(&mut rows, sort_by);
+    show(session.common.output, &rows)?;
+    if rows.is_empty() && names.is_empty() {
+        view::say(&format!("no backups in {}", opened.bucket.describe()));
+    }
+    match missing.as_slice() {
+        [] => Ok(Exit::Done),
+        missing => Err(Failure::NotFound(format!(
+            "there is no backup {} in {}; `kubectl backup list` shows what is there",
+            missing.join(", "),
+            opened.bucket.describe()
+        ))),
+    }
+}
+
+fn missing(rows: &[Row], names: &[BackupName]) -> Vec<String> {
+    let is_there = |name: &&BackupName| rows.iter().any(|row| row.name == name.as_str());
+    names
+        .iter()
+        .filter(|name| !is_there(name))
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn rows(listing: &Listing, now: Timestamp) -> Vec<Row> {
+    let mut rows: Vec<Row> = listing.backups.iter().map(row).collect();
+    for unreadable in &listing.unreadable {
+        rows.push(bare(&unreadable.name, "Unreadable", None));
+    }
+    for running in &listing.running {
+        let status = if running.claim.is_stale(now) {
+            "Abandoned"
+        } else {
+            "InProgress"
+        };
+        rows.push(bare(&running.name, status, Some(running.claim.started)));
+    }
+    rows
+}
+
+fn row(listed: &Listed) -> Row {
+    let backup = &listed.backup;
+    let status = &backup.status;
+    let source = backup.source();
+    Row {
+        name: backup.metadata.name.clone(),
+        status: status.phase.to_string(),
+        errors: status.errors,
+        warnings: status.warnings,
+        created: backup.created(),
+        expires: listed.notes.expiration.unwrap_or(status.expiration),
+        objects: status.progress.unwrap_or_default().items_backed_up,
+        size: listed.size,
+        schedule: source
+            .schedule
+            .or_else(|| backup.label(VELERO_SCHEDULE).map(str::to_owned)),
+        cluster: source.cluster_name,
+        hold: listed.notes.hold.is_some(),
+        hold_reason: listed.notes.hold.clone().flatten(),
+        labels: backup.metadata.labels.clone().unwrap_or_default(),
+        is_complete: true,
+    }
+}
+
+fn bare(name: &BackupName, status: &str, created: Option<Timestamp>) -> Row {
+    Row {
+        name: name.to_string(),
+        status: status.to_owned(),
+        errors: 0,
+        warnings: 0,
+        created,
+        expires: None,
+        objects: 0,
+        size: 0,
+        schedule: None,
+        cluster: String::new(),
+        hold: false,
+        hold_reason: None,
+        labels: std::collections::BTreeMap::new(),
+        is_complete: false,
+    }
+}
+
+/// Equal keys keep the order of their names, so that the same backups always come in the same order.
+fn sort(rows: &mut [Row], sort_by: SortBy) {
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    match sort_by {
+        SortBy::Name => {}
+        SortBy::Created => rows.sort_by_key(|row| Reverse(row.created)),
+        SortBy::Size => rows.sort_by_key(|row| Reverse(row.size)),
+        SortBy::Objects => rows.sort_by_key(|row| Reverse(row.objects)),
+    }
+}
+
+fn show(format: OutputFormat, rows: &[Row]) -> Result<(), Failure> {
+    match format {
+        OutputFormat::Name => Ok(view::names("backup", rows.iter().map(|row| &row.name))?),
+        OutputFormat::Json | OutputFormat::Yaml => {
+            document::write(&mut view::out(), format, "BackupList", &rows)
+        }
+        OutputFormat::Table | OutputFormat::Wide => {
+            Ok(table(rows, format == OutputFormat::Wide, clock::now()).write(&mut view::out())?)
+        }
+    }
+}
+
+fn table(rows: &[Row], wide: bool, now: Timestamp) -> Table {
+    let mut headings = vec![
+        "NAME", "STATUS", "ERRORS", "WARNINGS", "CREATED", "EXPIRES", "ITEMS", "SIZE",
+    ];
+    if wide {
+        headings.extend(["SCHEDULE", "CLUSTER", "HOLD"]);
+    }
+    let mut table = Table::new(&headings);
+    for row in rows {
+        let known = |text: String| {
+            if row.is_complete {
+                text
+            } else {
+                "<unknown>".to_owned()
+            }
+        };
+        let mut cells = vec![
+            row.name.clone(),
+            row.status.clone(),
+            row.errors.to_string(),
+            row.warnings.to_string(),
+            view::when(row.created),
+            known(view::expires(row.expires, now)),
+            known(row.objects.to_string()),
+            known(human::bytes(row.size)),
+        ];
+        if wide {
+            let hold = match (&row.hold_reason, row.hold) {
+                (Some(reason), _) => reason.clone(),
+                (None, true) => "yes".to_owned(),
+                (None, false) => String::new(),
+            };
+            cells.extend([
+                row.schedule.clone().unwrap_or_default(),
+                row.cluster.clone(),
+                hold,
+            ]);
+        }
+        table.push(cells);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn sample() -> Vec<Row> {
+        let name = |text| BackupName::parse(text).unwrap();
+        let mut nightly = bare(&name("nightly"), "Completed", Some(at("2026-11-22T01:00:00Z")));
+        nightly.is_complete = true;
+        nightly.objects = 2800;
+        nightly.size = 1 << 20;
+        nightly.expires = Some(at("2026-12-22T01:00:00Z"));
+        nightly.hold = true;
+        let mut adhoc = bare(
+            &name("adhoc"),
+            "PartiallyFailed",
+            Some(at("2026-11-22T01:00:00Z")),
+        );
+        adhoc.is_complete = true;
+        adhoc.errors = 2;
+        adhoc.objects = 3;
+        adhoc.size = 4 << 20;
+        vec![
+            nightly,
+            adhoc,
+            bare(&name("young"), "InProgress", Some(at("2026-11-22T02:00:00Z"))),
+        ]
+    }
+
+    #[test]
+    fn a_list_reads_like_kubectls() {
+        let mut rows = sample();
+        sort(&mut rows, SortBy::Created);
+        let mut out = Vec::new();
+        table(&rows, false, "2026-11-22T02:00:00Z".parse().unwrap())
+            .write(&mut out)
+            .unwrap();
+        let expected = "\
+NAME      STATUS            ERRORS   WARNINGS   CREATED                EXPIRES     ITEMS       SIZE
+young     InProgress        0        0          2026-11-22T02:00:00Z   <unknown>   <unknown>   <unknown>
+adhoc     PartiallyFailed   2        0          2026-11-22T01:00:00Z   never       3           4MiB
+nightly   Completed         0        0          2026-11-22T01:00:00Z   29d         2800        1MiB
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn rows_are_sorted_by_any_column() {
+        let order = |sort_by| {
+            let mut rows = sample();
+            sort(&mut rows, sort_by);
+            rows.into_iter().map(|row| row.name).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(SortBy::Name), "adhoc nightly young");
+        assert_eq!(order(SortBy::Size), "adhoc nightly young");
+        assert_eq!(order(SortBy::Objects), "nightly adhoc young");
+        assert_eq!(order(SortBy::Created), "young adhoc nightly");
+    }
+
+    #[test]
+    fn names_that_are_not_there_are_told() {
+        let name = |text| BackupName::parse(text).unwrap();
+        assert_eq!(missing(&sample(), &[name("adhoc"), name("gone")]), ["gone"]);
+    }
+}

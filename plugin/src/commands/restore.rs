@@ -1,0 +1,295 @@
+//! `restore`: brings back a backup or parts of it.
+
+use backup_engine::{
+    catalog::{self, Listed},
+    restore::{self, ExistingPolicy, ObjectRef, RestoreRequest, RestoreSummary},
+};
+use serde_json::json;
+use velero_model::{
+    name::BackupName,
+    restore_record::{KindResult, RestoreRecord},
+    source::VELERO_SCHEDULE,
+};
+
+use crate::{
+    arguments::{global::OutputFormat, restore::ExistingWord},
+    exit::{Exit, Failure},
+    request::{Restore, RestoreSource, describe_scope},
+    session::{Opened, Session},
+    view::{self, document, table::Table},
+};
+
+/// Failures, differences and warnings that the summary prints; all of them are in the record.
+const SHOWN: usize = 20;
+
+pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Failure> {
+    let opened = session.open(&request.place).await?;
+    let name = match &request.source {
+        RestoreSource::Backup(name) => name.clone(),
+        RestoreSource::Schedule(schedule) => newest(session, &opened, schedule).await?,
+    };
+    let backup = session
+        .unless_interrupted(catalog::open(&opened.bucket, &name))
+        .await?;
+    let phase = &backup.backup().status.phase;
+    if !phase.is_restorable() {
+        return Err(Failure::Refused(format!(
+            "backup {name} is {phase} and cannot be restored; `kubectl backup list` shows the others"
+        )));
+    }
+    let engine_request = engine_request(session, &request, &name)?;
+    let scope = if request.only.is_empty() {
+        describe_scope(&request.scope)
+    } else {
+        engine_request
+            .only
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    view::say(&format!(
+        "restore {} of backup {name}: {}; scope: {scope}",
+        engine_request.name,
+        super::engine(session.common.engine)
+    ));
+    let api = session.api().await?;
+    let watch = session.watch();
+    let run = restore::run(
+        &api,
+        &opened.bucket,
+        &backup,
+        &engine_request,
+        &session.progress,
+        &session.cancel,
+    );
+    let done = Box::pin(run).await;
+    watch.end().await;
+    let summary = done?;
+    show(session.common.output, &summary)?;
+    Ok(Exit::of_phase(&summary.record.phase))
+}
+
+/// The newest restorable backup of a schedule.
+async fn newest(session: &Session, opened: &Opened, schedule: &str) -> Result<BackupName, Failure> {
+    let listing = session.unless_interrupted(catalog::list(&opened.bucket)).await?;
+    let of_schedule = |listed: &&Listed| {
+        let backup = &listed.backup;
+        backup
+            .source()
+            .schedule
+            .as_deref()
+            .or_else(|| backup.label(VELERO_SCHEDULE))
+            == Some(schedule)
+            && backup.status.phase.is_restorable()
+    };
+    let newest = listing
+        .backups
+        .iter()
+        .filter(of_schedule)
+        .max_by_key(|listed| listed.backup.created());
+    match newest.map(|listed| BackupName::parse(&listed.backup.metadata.name)) {
+        Some(Ok(name)) => Ok(name),
+        _ => Err(Failure::NotFound(format!(
+            "there is no restorable backup of schedule {schedule} in {}; `kubectl backup list -o wide` shows schedules",
+            opened.bucket.describe()
+        ))),
+    }
+}
+
+fn engine_request(
+    session: &Session,
+    request: &Restore,
+    backup: &BackupName,
+) -> Result<RestoreRequest, Failure> {
+    let only = request.only.iter().map(|object| ObjectRef {
+        resource: object.kind.clone(),
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+    });
+    Ok(RestoreRequest {
+        scope: request.scope.clone(),
+        only: only.collect(),
+        namespace_mappings: request.namespace_mappings.clone(),
+        existing: match request.existing {
+            ExistingWord::None => ExistingPolicy::None,
+            ExistingWord::Update => ExistingPolicy::Update,
+        },
+        preserve_node_ports: request.preserve_node_ports,
+        status_include: request.status_include.clone(),
+        status_exclude: request.status_exclude.clone(),
+        restore_volumes: request.restore_volumes,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        records_folder: session.common.records_folder.clone(),
+        ..RestoreRequest::new(request.name_for(backup)?)
+    })
+}
+
+fn show(format: OutputFormat, summary: &RestoreSummary) -> Result<(), Failure> {
+    let record = &summary.record;
+    match format {
+        OutputFormat::Name => Ok(view::print(&format!("restore/{}\n", record.name))?),
+        OutputFormat::Json | OutputFormat::Yaml => {
+            let differs = summary
+                .differs
+                .iter()
+                .map(|difference| json!({ "object": difference.object, "paths": difference.paths }));
+            let failures = summary
+                .failures
+                .iter()
+                .map(|failure| json!({ "object": failure.object, "reason": failure.reason }));
+            let result = json!({
+                "name": record.name,
+                "record": record,
+                "recordStoredAt": summary.record_stored_at,
+                "claims": claims(record),
+                "differs": differs.collect::<Vec<_>>(),
+                "failures": failures.collect::<Vec<_>>(),
+                "warnings": summary.warnings,
+            });
+            document::write(&mut view::out(), format, "RestoreSummary", &result)
+        }
+        OutputFormat::Table | OutputFormat::Wide => {
+            if format == OutputFormat::Wide {
+                kinds(record).write(&mut view::out())?;
+                view::print("\n")?;
+            }
+            totals(record).write(&mut view::out())?;
+            if let Some(claims) = claims(record) {
+                view::print(&format!("claims: {claims}\n"))?;
+            }
+            messages(summary);
+            Ok(())
+        }
+    }
+}
+
+fn totals(record: &RestoreRecord) -> Table {
+    let mut table = Table::new(&[
+        "NAME",
+        "STATUS",
+        "CREATED",
+        "UPDATED",
+        "UNCHANGED",
+        "DIFFERS",
+        "SKIPPED",
+        "FAILED",
+        "DURATION",
+    ]);
+    let mut row = vec![record.name.clone(), record.phase.to_string()];
+    row.extend(counts(&record.totals()));
+    row.push(match (record.started, record.completed) {
+        (Some(started), Some(completed)) => view::took(started, completed),
+        _ => "<unknown>".to_owned(),
+    });
+    table.push(row);
+    table
+}
+
+/// One line a kind.
+pub(crate) fn kinds(record: &RestoreRecord) -> Table {
+    let mut table = Table::new(&[
+        "KIND",
+        "CREATED",
+        "UPDATED",
+        "UNCHANGED",
+        "DIFFERS",
+        "SKIPPED",
+        "FAILED",
+    ]);
+    for (kind, result) in &record.kinds {
+        let mut row = vec![kind.clone()];
+        row.extend(counts(result));
+        table.push(row);
+    }
+    table
+}
+
+fn counts(result: &KindResult) -> [String; 6] {
+    [
+        result.created,
+        result.updated,
+        result.unchanged,
+        result.differs,
+        result.skipped_count(),
+        result.failed,
+    ]
+    .map(|count| count.to_string())
+}
+
+/// What must be said about claims as long as no volume data is restored.
+fn claims(record: &RestoreRecord) -> Option<&'static str> {
+    let claims = record.kinds.get("persistentvolumeclaims")?;
+    (claims.created + claims.updated > 0).then_some("manifests only, no data")
+}
+
+fn messages(summary: &RestoreSummary) {
+    let name = &summary.record.name;
+    for warning in summary.warnings.iter().take(SHOWN) {
+        view::warn(warning);
+    }
+    for difference in summary.differs.iter().take(SHOWN) {
+        view::warn(&format!(
+            "{} exists and differs, left alone: {}",
+            difference.object,
+            difference.paths.join(", ")
+        ));
+    }
+    for failure in summary.failures.iter().take(SHOWN) {
+        view::say(&format!("failed: {}: {}", failure.object, failure.reason));
+    }
+    let hidden = [
+        summary.warnings.len(),
+        summary.differs.len(),
+        summary.failures.len(),
+    ]
+    .into_iter()
+    .map(|count| count.saturating_sub(SHOWN))
+    .sum::<usize>();
+    if hidden > 0 {
+        view::say(&format!(
+            "{hidden} more; `kubectl backup restores logs {name}` shows all"
+        ));
+    }
+    if !summary.differs.is_empty() {
+        view::say("next: --existing-resource-policy=update changes what differs to what the backup holds");
+    }
+    if !summary.failures.is_empty() {
+        view::say(
+            "next: remove the cause and restore again under a new name; what is there already stays as it is",
+        );
+    }
+    view::say(&format!("record: {}", summary.record_stored_at));
+}
+
+#[cfg(test)]
+mod tests {
+    use velero_model::phase::Phase;
+
+    use super::*;
+
+    #[test]
+    fn totals_fit_in_one_line() {
+        let mut record = RestoreRecord {
+            name: "nightly-1".into(),
+            phase: Phase::Completed,
+            started: Some("2026-11-22T01:00:00Z".parse().unwrap()),
+            completed: Some("2026-11-22T01:00:02Z".parse().unwrap()),
+            ..RestoreRecord::default()
+        };
+        let result = KindResult {
+            created: 3,
+            differs: 1,
+            ..KindResult::default()
+        };
+        record.kinds.insert("persistentvolumeclaims".into(), result);
+        let mut out = Vec::new();
+        totals(&record).write(&mut out).unwrap();
+        let expected = "\
+NAME        STATUS      CREATED   UPDATED   UNCHANGED   DIFFERS   SKIPPED   FAILED   DURATION
+nightly-1   Completed   3         0         0           1         0         0        2.0s
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(claims(&record), Some("manifests only, no data"));
+    }
+}

@@ -1,0 +1,243 @@
+//! `restores list|describe|logs|delete`: records of restores, in the location and, where that could not be written, on
+//! this machine.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
+
+use backup_engine::{
+    catalog::{self, ListedRestore},
+    storage::{Bucket, folder::Folder},
+};
+use serde_json::{Value, json};
+use velero_model::{name::BackupName, restore_record::RestoreRecord, time};
+
+use super::{logs as backup_logs, restore};
+use crate::{
+    arguments::global::OutputFormat,
+    exit::{Exit, Failure},
+    request::Place,
+    session::Session,
+    view::{self, describe::Description, document, table::Table},
+};
+
+/// The places that may hold records: the location first.
+async fn places(session: &Session, place: &Place) -> Result<Vec<Arc<dyn Bucket>>, Failure> {
+    let mut places = vec![session.open(place).await?.bucket];
+    if let Some(folder) = session
+        .common
+        .records_folder
+        .as_ref()
+        .filter(|folder| folder.is_dir())
+    {
+        places.push(Arc::new(Folder::new(folder, false)));
+    }
+    Ok(places)
+}
+
+/// Every stored restore with the place that holds it.
+async fn all(session: &Session, place: &Place) -> Result<Vec<(Arc<dyn Bucket>, ListedRestore)>, Failure> {
+    let mut found: Vec<(Arc<dyn Bucket>, ListedRestore)> = Vec::new();
+    for bucket in places(session, place).await? {
+        for restore in session.unless_interrupted(catalog::restores(&bucket)).await? {
+            found.push((Arc::clone(&bucket), restore));
+        }
+    }
+    Ok(found)
+}
+
+async fn one(
+    session: &Session,
+    place: &Place,
+    name: &BackupName,
+) -> Result<(Arc<dyn Bucket>, ListedRestore), Failure> {
+    let mut found = all(session, place).await?.into_iter();
+    found.find(|(_, restore)| restore.name == *name).ok_or_else(|| {
+        Failure::NotFound(format!(
+            "there is no restore {name}; `kubectl backup restores list` shows what is there"
+        ))
+    })
+}
+
+pub(crate) async fn list(session: &Session, place: &Place) -> Result<Exit, Failure> {
+    let mut restores: Vec<ListedRestore> = all(session, place)
+        .await?
+        .into_iter()
+        .map(|(_, restore)| restore)
+        .collect();
+    let started = |restore: &ListedRestore| restore.record.as_ref().and_then(|record| record.started);
+    restores.sort_by_key(|restore| std::cmp::Reverse(started(restore)));
+    match session.common.output {
+        OutputFormat::Name => {
+            view::names("restore", restores.iter().map(|restore| &restore.name))?;
+        }
+        format @ (OutputFormat::Json | OutputFormat::Yaml) => {
+            let results: Vec<Value> = restores
+                .iter()
+                .map(|restore| json!({ "name": restore.name, "record": restore.record }))
+                .collect();
+            document::write(&mut view::out(), format, "RestoreList", &results)?;
+        }
+        format => table(&restores, format == OutputFormat::Wide).write(&mut view::out())?,
+    }
+    if restores.is_empty() {
+        view::say("no restores");
+    }
+    Ok(Exit::Done)
+}
+
+fn table(restores: &[ListedRestore], wide: bool) -> Table {
+    let mut headings = vec![
+        "NAME",
+        "BACKUP",
+        "STATUS",
+        "STARTED",
+        "COMPLETED",
+        "ERRORS",
+        "WARNINGS",
+    ];
+    if wide {
+        headings.push("CLUSTER");
+    }
+    let mut table = Table::new(&headings);
+    for restore in restores {
+        let unknown = || "<unknown>".to_owned();
+        let mut row = vec![restore.name.to_string()];
+        match &restore.record {
+            Some(record) => row.extend([
+                record.backup.clone(),
+                record.phase.to_string(),
+                view::when(record.started),
+                record.completed.map(time::format).unwrap_or_default(),
+                record.errors.to_string(),
+                record.warnings.to_string(),
+            ]),
+            None => row.extend(std::iter::repeat_with(unknown).take(6)),
+        }
+        if wide {
+            row.push(
+                restore
+                    .record
+                    .as_ref()
+                    .map_or_else(unknown, |record| record.target_cluster_name.clone()),
+            );
+        }
+        table.push(row);
+    }
+    table
+}
+
+pub(crate) async fn describe(session: &Session, place: &Place, name: &BackupName) -> Result<Exit, Failure> {
+    let (bucket, restore) = one(session, place, name).await?;
+    let results = session
+        .unless_interrupted(catalog::restore_results(&bucket, name))
+        .await?;
+    match session.common.output {
+        format @ (OutputFormat::Json | OutputFormat::Yaml) => {
+            let result = json!({ "name": name, "record": restore.record, "results": results });
+            document::write(&mut view::out(), format, "RestoreDescription", &result)?;
+        }
+        _ => {
+            let mut text = Description::default();
+            text.field("Name", name.to_string());
+            match &restore.record {
+                Some(record) => facts(&mut text, record),
+                None => {
+                    text.field("Record", "none of ours: this restore was made by Velero");
+                }
+            }
+            if let Some(results) = &results {
+                text.blank();
+                text.list("Errors", results.errors.iter().map(str::to_owned));
+                text.list("Warnings", results.warnings.iter().map(str::to_owned));
+            }
+            view::print(&text.text())?;
+            if let Some(record) = &restore.record {
+                view::print("\n")?;
+                restore::kinds(record).write(&mut view::out())?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn facts(text: &mut Description, record: &RestoreRecord) {
+    text.field("Phase", record.phase.to_string());
+    text.field("Backup", record.backup.clone());
+    text.field(
+        "Cluster",
+        format!("{}, {}", record.target_cluster_name, record.target_cluster_uid),
+    );
+    text.field("Started", record.started.map(time::format).unwrap_or_default());
+    text.field(
+        "Completed",
+        record.completed.map(time::format).unwrap_or_default(),
+    );
+    text.field("Written by", format!("kubectl-backup {}", record.tool_version));
+    text.blank();
+    text.heading("Request");
+    for (key, value) in record.request.as_object().into_iter().flatten() {
+        let value = match value {
+            Value::String(value) => value.clone(),
+            Value::Null => continue,
+            other => other.to_string(),
+        };
+        text.inner(key, value);
+    }
+}
+
+pub(crate) async fn logs(session: &Session, place: &Place, name: &BackupName) -> Result<Exit, Failure> {
+    let (bucket, _) = one(session, place, name).await?;
+    let Some(log) = session
+        .unless_interrupted(catalog::restore_logs(&bucket, name))
+        .await?
+    else {
+        return Err(Failure::NotFound(format!(
+            "restore {name} has no log; `kubectl backup restores describe {name}` shows the rest"
+        )));
+    };
+    backup_logs::print(session, log).await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn delete(session: &Session, place: &Place, names: &[BackupName]) -> Result<Exit, Failure> {
+    if !session.common.yes && !io::stdin().is_terminal() {
+        return Err(Failure::Refused(
+            "records of restores would be deleted; give --yes".to_owned(),
+        ));
+    }
+    let mut exit = Exit::Done;
+    for name in names {
+        let (bucket, _) = one(session, place, name).await?;
+        let purged = session
+            .unless_interrupted(catalog::delete_restore(&bucket, name))
+            .await?;
+        for line in purged.locked.iter().chain(&purged.failures) {
+            view::warn(line);
+        }
+        if !purged.is_complete() {
+            exit = exit.and(Exit::DoneWithErrors);
+        }
+        view::print(&format!("restore/{name} deleted\n"))?;
+    }
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restores_of_velero_are_listed_by_name() {
+        let restores = [ListedRestore {
+            name: BackupName::parse("theirs").unwrap(),
+            record: None,
+        }];
+        let mut out = Vec::new();
+        table(&restores, true).write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("NAME     BACKUP      STATUS"), "{text}");
+        assert!(text.contains("theirs   <unknown>"), "{text}");
+    }
+}

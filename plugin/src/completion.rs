@@ -1,0 +1,232 @@
+//! Shell completion: for `kubectl backup` as kubectl asks for it, for `kubectl-backup` as shells do.
+//!
+//! kubectl runs a program called `kubectl_complete-backup` with the words typed so far and wants cobra's answer: one
+//! candidate a line, with a tab before its description, and a last line `:4` (no file names). It is this binary under
+//! another name. Shells that sourced our script ask through the variable `COMPLETE`. Names of backups come from the
+//! location that the words name, else the default one, and only if it answers soon: completion must never hang.
+
+use std::{
+    borrow::Cow,
+    ffi::{OsStr, OsString},
+    fmt::Write as _,
+    path::Path,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use backup_engine::{location::LocationsFile, storage::StorageError};
+use clap_complete::{
+    CompleteEnv,
+    engine::{ArgValueCompleter, CompletionCandidate, complete},
+    env::{Bash, EnvCompleter, Fish, Zsh},
+};
+use velero_model::{layout, name::BackupName};
+
+use crate::{
+    arguments::{completion::Shell, environment::Environment, help},
+    exit::Failure,
+    request::Place,
+    view,
+};
+
+/// How long a location has for its answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// cobra's ShellCompDirectiveNoFileComp.
+const NO_FILES: &str = ":4";
+
+/// The words of the command line that is being completed, for completers that depend on another flag.
+static WORDS: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// Answers a request for completion; `false` if the words are none.
+pub(crate) fn answer(words: &[OsString]) -> bool {
+    let Some(called_as) = words.first() else {
+        return false;
+    };
+    let is_kubectl = Path::new(called_as)
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("kubectl_complete-"));
+    if is_kubectl {
+        // kubectl shows nothing when the answer cannot be written.
+        let _ = view::print(&cobra(words));
+        return true;
+    }
+    if std::env::var_os("COMPLETE").is_none() {
+        return false;
+    }
+    let _ = WORDS.set(words.to_vec());
+    CompleteEnv::with_factory(|| help::command(OsStr::new("kubectl-backup")))
+        .try_complete(words.to_vec(), None)
+        // A shell gets no candidates rather than an error in the middle of its line.
+        .unwrap_or(true)
+}
+
+/// The candidates for the last word in cobra's form.
+fn cobra(words: &[OsString]) -> String {
+    let mut line = vec![OsString::from("kubectl-backup")];
+    line.extend(words.iter().skip(1).cloned());
+    if line.len() == 1 {
+        line.push(OsString::new());
+    }
+    let _ = WORDS.set(line.clone());
+    let last = line.len() - 1;
+    let mut command = help::command(OsStr::new("kubectl-backup"));
+    let mut text = String::new();
+    for candidate in complete(&mut command, line, last, None).unwrap_or_default() {
+        if candidate.is_hide_set() {
+            continue;
+        }
+        let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = help.lines().next().unwrap_or_default();
+        let tab = if help.is_empty() { "" } else { "\t" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}{tab}{help}", candidate.get_value().to_string_lossy());
+    }
+    text.push_str(NO_FILES);
+    text.push('\n');
+    text
+}
+
+/// Prints the script that a shell sources.
+pub(crate) fn script(shell: Shell) -> Result<(), Failure> {
+    let shell: &dyn EnvCompleter = match shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
+    };
+    let program = "kubectl-backup";
+    let mut script = Vec::new();
+    shell.write_registration("COMPLETE", program, program, program, &mut script)?;
+    Ok(view::print(&String::from_utf8_lossy(&script))?)
+}
+
+/// Completes names of backups.
+pub(crate) fn backups() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, backup_names()))
+}
+
+/// Completes names of locations.
+pub(crate) fn locations() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, location_names()))
+}
+
+fn matching(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
+    let typed = current.to_string_lossy();
+    names
+        .into_iter()
+        .filter(|name| name.starts_with(&*typed))
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
+fn location_names() -> Vec<String> {
+    let file = Environment::read().locations_file;
+    let file = file
+        .and_then(|path| LocationsFile::load(&path).ok())
+        .unwrap_or_default();
+    file.locations.into_keys().collect()
+}
+
+fn backup_names() -> Vec<String> {
+    let word = location_word(WORDS.get().map(Vec::as_slice).unwrap_or_default())
+        .or_else(|| std::env::var("KUBECTL_BACKUP_LOCATION").ok());
+    let Ok(Place::Known { location, .. }) = crate::request::place_of(word.as_deref(), &Environment::read())
+    else {
+        return Vec::new();
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let names = async {
+        let bucket = backup_engine::location::open(&location).await?;
+        bucket.list_folders(layout::BACKUPS).await
+    };
+    let folders: Result<Vec<String>, StorageError> = runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, names)
+            .await
+            .unwrap_or(Ok(Vec::new()))
+    });
+    folders
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| BackupName::parse(name).is_ok())
+        .collect()
+}
+
+/// What stands after `--location` among the words.
+fn location_word(words: &[OsString]) -> Option<String> {
+    let mut words = words.iter().map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        if word == "--location" {
+            return words.next().map(Cow::into_owned);
+        }
+        if let Some(value) = word.strip_prefix("--location=") {
+            return Some(value.to_owned());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn kubectl_gets_cobras_form() {
+        let text = cobra(&words(&["kubectl_complete-backup", "desc"]));
+        assert_eq!(text, "describe\tShow all about a backup\n:4\n");
+    }
+
+    #[test]
+    fn commands_are_offered_for_an_empty_word() {
+        for words in [
+            words(&["kubectl_complete-backup"]),
+            words(&["kubectl_complete-backup", ""]),
+        ] {
+            let text = cobra(&words);
+            assert!(
+                text.contains("create\tBack up") && text.ends_with("\n:4\n"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_of_flags_are_offered() {
+        let text = cobra(&words(&["kubectl_complete-backup", "list", "--sort-by", "s"]));
+        assert!(text.starts_with("size"), "{text}");
+    }
+
+    #[test]
+    fn nonsense_gives_no_candidates() {
+        assert_eq!(
+            cobra(&words(&["kubectl_complete-backup", "no-such-command", "x"])),
+            ":4\n"
+        );
+    }
+
+    #[test]
+    fn the_location_is_found_among_the_words() {
+        let table = [
+            (
+                vec!["kubectl-backup", "cat", "--location", "main", ""],
+                Some("main"),
+            ),
+            (vec!["kubectl-backup", "--location=main", "cat", ""], Some("main")),
+            (vec!["kubectl-backup", "cat", ""], None),
+        ];
+        for (line, expected) in table {
+            assert_eq!(location_word(&words(&line)).as_deref(), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn only_matching_names_are_offered() {
+        let names = matching(OsStr::new("a"), vec!["ab".into(), "b".into()]);
+        assert_eq!(names.len(), 1);
+    }
+}

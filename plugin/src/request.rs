@@ -1,0 +1,504 @@
+//! From what was typed to what is meant.
+//!
+//! In come [`Arguments`] and the [`Environment`]; out goes a [`Request`] with parsed names, selectors, durations and
+//! locations. Later code may rely on: nothing fails because of spelling any more, except for words that only a cluster or
+//! a backup can know (kinds, objects, names of BackupStorageLocations). No server is asked here; the one file read is the
+//! user's list of locations.
+
+mod create;
+mod fields;
+mod object;
+mod place;
+mod restore;
+mod scope;
+
+use std::{path::PathBuf, time::Duration};
+
+use backup_engine::{api::ConnectOptions, location::LocationError};
+use backup_plan::{
+    scope::ScopeError,
+    selector::{Selector, SelectorError},
+};
+use thiserror::Error;
+use velero_model::{
+    duration::DurationError,
+    name::{BackupName, NameError},
+};
+
+pub(crate) use self::{
+    create::Create,
+    object::ObjectWord,
+    place::{Place, of as place_of},
+    restore::{Restore, RestoreSource},
+    scope::describe as describe_scope,
+};
+use crate::arguments::{
+    self, Arguments,
+    completion::Shell,
+    environment::Environment,
+    global::{DryRun, EngineWord, Global, OutputFormat},
+    list::SortBy,
+    location::LocationCommand,
+    restores::RestoresCommand,
+};
+
+/// One command, as meant.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) common: Common,
+    pub(crate) command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) connect: ConnectOptions,
+    pub(crate) output: OutputFormat,
+    pub(crate) yes: bool,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) engine: EngineWord,
+    pub(crate) velero_namespace: String,
+    pub(crate) show_secrets: bool,
+    pub(crate) verbosity: u8,
+    pub(crate) locations_file: Option<PathBuf>,
+    pub(crate) records_folder: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Command {
+    Create(Box<Create>),
+    List {
+        place: Place,
+        names: Vec<BackupName>,
+        sort_by: SortBy,
+        selector: Selector,
+    },
+    Describe {
+        place: Place,
+        names: Vec<BackupName>,
+        details: bool,
+    },
+    Contents {
+        place: Place,
+        name: BackupName,
+        only: Contents,
+    },
+    Cat {
+        place: Place,
+        name: BackupName,
+        object: ObjectWord,
+    },
+    Find {
+        place: Place,
+        object: ObjectWord,
+    },
+    Logs {
+        place: Place,
+        name: BackupName,
+    },
+    Verify {
+        place: Place,
+        names: Vec<BackupName>,
+    },
+    Download {
+        place: Place,
+        name: BackupName,
+        /// A file, or a folder to make one in.
+        file: PathBuf,
+    },
+    Import {
+        place: Place,
+        file: PathBuf,
+    },
+    Copy {
+        place: Place,
+        names: Vec<BackupName>,
+        to: Place,
+    },
+    Delete {
+        place: Place,
+        names: Vec<BackupName>,
+        force: bool,
+        leave_volume_data: bool,
+        dry_run: bool,
+    },
+    Restore(Box<Restore>),
+    ListRestores {
+        place: Place,
+    },
+    DescribeRestore {
+        place: Place,
+        name: BackupName,
+    },
+    RestoreLogs {
+        place: Place,
+        name: BackupName,
+    },
+    DeleteRestores {
+        place: Place,
+        names: Vec<BackupName>,
+    },
+    AddLocation {
+        name: String,
+        place: Place,
+        default: bool,
+    },
+    ListLocations,
+    CheckLocation {
+        place: Place,
+        repair: bool,
+    },
+    DefaultLocation {
+        name: Option<String>,
+    },
+    RemoveLocation {
+        name: String,
+    },
+    Version {
+        client: bool,
+    },
+    Completion(Shell),
+}
+
+/// Which objects of a backup to show.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Contents {
+    pub(crate) kind: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) selector: Selector,
+    /// Count by kind instead of listing.
+    pub(crate) kinds: bool,
+}
+
+/// Why a command line means nothing.
+#[derive(Debug, Error)]
+pub(crate) enum RequestError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("{flag}: {source}")]
+    Duration {
+        flag: &'static str,
+        source: DurationError,
+    },
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    #[error("{flag} {text:?}: {problem}")]
+    Flag {
+        flag: &'static str,
+        text: String,
+        problem: String,
+    },
+    #[error("`{command}` takes no {flag}; leave it out")]
+    NotTaken {
+        command: &'static str,
+        flag: &'static str,
+    },
+    #[error("`{command}` cannot print {format}; use -o {instead}")]
+    Output {
+        command: &'static str,
+        format: String,
+        instead: &'static str,
+    },
+    #[error(
+        "engine velero comes with a later version; use --engine direct, which needs no Velero in the cluster"
+    )]
+    EngineVelero,
+}
+
+impl RequestError {
+    pub(crate) fn flag(flag: &'static str, text: &str, problem: impl Into<String>) -> Self {
+        Self::Flag {
+            flag,
+            text: text.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl Request {
+    /// Gives a command line its meaning.
+    pub(crate) fn parse(arguments: Arguments, environment: &Environment) -> Result<Self, RequestError> {
+        let Arguments { global, command } = arguments;
+        if global.engine == Some(EngineWord::Velero) {
+            return Err(RequestError::EngineVelero);
+        }
+        if global.wait == Some(false) {
+            return Err(RequestError::flag(
+                "--wait",
+                "false",
+                "the direct engine does the work itself, so it always waits",
+            ));
+        }
+        traits(&command).check(&global)?;
+        let mut common = common(&global, environment)?;
+        let command = meaning(command, &global, &mut common, environment)?;
+        Ok(Self { common, command })
+    }
+}
+
+fn common(global: &Global, environment: &Environment) -> Result<Common, RequestError> {
+    Ok(Common {
+        connect: ConnectOptions {
+            kubeconfig: global.kubeconfig.clone(),
+            context: global.context.clone(),
+            cluster: global.cluster.clone(),
+            user: global.user.clone(),
+            impersonate: global.impersonate.clone(),
+            impersonate_groups: global.impersonate_groups.clone(),
+            request_timeout: fields::wait("--request-timeout", global.request_timeout.as_deref())?,
+            requests_per_second: None,
+        },
+        output: global.output.unwrap_or(OutputFormat::Table),
+        yes: global.yes,
+        timeout: fields::wait("--timeout", global.timeout.as_deref())?,
+        engine: global.engine.unwrap_or_default(),
+        velero_namespace: global.velero_namespace.clone(),
+        show_secrets: global.show_secrets,
+        verbosity: global.verbose,
+        locations_file: environment.locations_file.clone(),
+        records_folder: environment.records_folder.clone(),
+    })
+}
+
+/// What a command makes of the flags that all commands have. A flag that would be ignored is refused: somebody who gives
+/// it expects something of it.
+struct Traits {
+    command: &'static str,
+    namespace: bool,
+    selector: bool,
+    /// Whether `--dry-run` has a meaning, if only because nothing is changed anyway.
+    dry_run: bool,
+    outputs: &'static [OutputFormat],
+}
+
+const EVERY: &[OutputFormat] = &[
+    OutputFormat::Table,
+    OutputFormat::Wide,
+    OutputFormat::Json,
+    OutputFormat::Yaml,
+    OutputFormat::Name,
+];
+const OBJECT: &[OutputFormat] = &[OutputFormat::Yaml, OutputFormat::Json];
+const TEXT: &[OutputFormat] = &[OutputFormat::Table];
+const DOCUMENT: &[OutputFormat] = &[OutputFormat::Table, OutputFormat::Json, OutputFormat::Yaml];
+
+fn traits(command: &arguments::Command) -> Traits {
+    use arguments::Command as Typed;
+    let of = |command, namespace, selector, dry_run, outputs| Traits {
+        command,
+        namespace,
+        selector,
+        dry_run,
+        outputs,
+    };
+    match command {
+        Typed::Create(_) => of("create", true, true, true, EVERY),
+        Typed::List(_) => of("list", false, true, true, EVERY),
+        Typed::Describe(_) => of("describe", false, false, true, DOCUMENT),
+        Typed::Contents(_) => of("contents", true, true, true, EVERY),
+        Typed::Cat(_) => of("cat", true, false, true, OBJECT),
+        Typed::Find(_) => of("find", true, false, true, EVERY),
+        Typed::Logs(_) => of("logs", false, false, true, TEXT),
+        Typed::Verify(_) => of("verify", false, false, true, DOCUMENT),
+        Typed::Download(_) => of("download", false, false, false, DOCUMENT),
+        Typed::Import(_) => of("import", false, false, false, EVERY),
+        Typed::Copy(_) => of("copy", false, false, false, EVERY),
+        Typed::Delete(_) => of("delete", false, false, true, EVERY),
+        Typed::Restore(_) => of("restore", true, true, false, EVERY),
+        Typed::Restores(restores) => match restores.command {
+            RestoresCommand::List => of("restores list", false, false, true, EVERY),
+            RestoresCommand::Describe { .. } => of("restores describe", false, false, true, DOCUMENT),
+            RestoresCommand::Logs { .. } => of("restores logs", false, false, true, TEXT),
+            RestoresCommand::Delete { .. } => of("restores delete", false, false, false, TEXT),
+        },
+        Typed::Location(location) => match location.command {
+            LocationCommand::List => of("location list", false, false, true, EVERY),
+            LocationCommand::Check { .. } => of("location check", false, false, false, DOCUMENT),
+            _ => of("location", false, false, false, TEXT),
+        },
+        Typed::Version(_) => of("version", false, false, true, DOCUMENT),
+        Typed::Completion(_) => of("completion", false, false, true, TEXT),
+    }
+}
+
+impl Traits {
+    fn check(&self, global: &Global) -> Result<(), RequestError> {
+        let not_taken = |flag| {
+            Err(RequestError::NotTaken {
+                command: self.command,
+                flag,
+            })
+        };
+        if !self.namespace && !global.namespace.is_empty() {
+            return not_taken("--namespace");
+        }
+        if !self.selector && global.selector.is_some() {
+            return not_taken("--selector");
+        }
+        if !self.dry_run && matches!(global.dry_run, Some(DryRun::Client | DryRun::Server)) {
+            return not_taken("--dry-run");
+        }
+        match global.output {
+            Some(format) if !self.outputs.contains(&format) => Err(RequestError::Output {
+                command: self.command,
+                format: format!("{format:?}").to_lowercase(),
+                instead: if self.outputs.contains(&OutputFormat::Json) {
+                    "json or yaml"
+                } else {
+                    "table"
+                },
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn meaning(
+    command: arguments::Command,
+    global: &Global,
+    common: &mut Common,
+    environment: &Environment,
+) -> Result<Command, RequestError> {
+    use arguments::Command as Typed;
+    let place = || place::of(global.location.as_deref(), environment);
+    Ok(match command {
+        Typed::Create(create) => {
+            common.connect.requests_per_second = create::requests_per_second(&create)?;
+            // A preview stores nothing, so it needs no location.
+            let place = if fields::is_dry_run(global) {
+                None
+            } else {
+                Some(place()?)
+            };
+            Command::Create(Box::new(create::parse(*create, global, place, environment.now)?))
+        }
+        Typed::List(list) => Command::List {
+            place: place()?,
+            names: fields::names(&list.names)?,
+            sort_by: list.sort_by,
+            selector: fields::selector(global)?,
+        },
+        Typed::Describe(describe) => Command::Describe {
+            place: place()?,
+            names: fields::names(&describe.names)?,
+            details: describe.details,
+        },
+        Typed::Contents(contents) => contents_meaning(&contents, global, place()?)?,
+        Typed::Cat(cat) => Command::Cat {
+            place: place()?,
+            name: fields::name(&cat.name)?,
+            object: ObjectWord::parse(&cat.object, fields::one_namespace(global)?)?,
+        },
+        Typed::Find(find) => Command::Find {
+            place: place()?,
+            object: ObjectWord::parse(&find.object, fields::one_namespace(global)?)?,
+        },
+        Typed::Logs(logs) => Command::Logs {
+            place: place()?,
+            name: fields::name(&logs.name)?,
+        },
+        Typed::Verify(verify) => Command::Verify {
+            place: place()?,
+            names: fields::names(&verify.names)?,
+        },
+        Typed::Download(download) => Command::Download {
+            place: place()?,
+            name: fields::name(&download.name)?,
+            file: environment.working_folder.join(download.file.unwrap_or_default()),
+        },
+        Typed::Import(import) => Command::Import {
+            place: place()?,
+            file: environment.working_folder.join(import.file),
+        },
+        Typed::Copy(copy) => Command::Copy {
+            place: place()?,
+            names: fields::names(&copy.names)?,
+            to: place::of(Some(&copy.to), environment)?,
+        },
+        Typed::Delete(delete) => Command::Delete {
+            place: place()?,
+            names: fields::names(&delete.names)?,
+            force: delete.force,
+            leave_volume_data: delete.leave_volume_data,
+            dry_run: fields::is_dry_run(global),
+        },
+        Typed::Restore(restore) => Command::Restore(Box::new(restore::parse(
+            *restore,
+            global,
+            place()?,
+            environment.now,
+        )?)),
+        Typed::Restores(restores) => match restores.command {
+            RestoresCommand::List => Command::ListRestores { place: place()? },
+            RestoresCommand::Describe { name } => Command::DescribeRestore {
+                place: place()?,
+                name: fields::restore_name(&name)?,
+            },
+            RestoresCommand::Logs { name } => Command::RestoreLogs {
+                place: place()?,
+                name: fields::restore_name(&name)?,
+            },
+            RestoresCommand::Delete { names } => Command::DeleteRestores {
+                place: place()?,
+                names: names
+                    .iter()
+                    .map(|name| fields::restore_name(name))
+                    .collect::<Result<_, _>>()?,
+            },
+        },
+        Typed::Location(location) => location_meaning(location.command, global, environment)?,
+        Typed::Version(version) => Command::Version {
+            client: version.client,
+        },
+        Typed::Completion(completion) => Command::Completion(completion.shell),
+    })
+}
+
+fn contents_meaning(
+    contents: &arguments::contents::Contents,
+    global: &Global,
+    place: Place,
+) -> Result<Command, RequestError> {
+    let (kind, name) = object::kind_and_name(contents.object.as_deref())?;
+    Ok(Command::Contents {
+        place,
+        name: fields::name(&contents.name)?,
+        only: Contents {
+            kind,
+            name,
+            namespace: fields::one_namespace(global)?,
+            selector: fields::selector(global)?,
+            kinds: contents.kinds,
+        },
+    })
+}
+
+fn location_meaning(
+    command: LocationCommand,
+    global: &Global,
+    environment: &Environment,
+) -> Result<Command, RequestError> {
+    Ok(match command {
+        LocationCommand::Add { name, url, default } => Command::AddLocation {
+            place: place::of_url(&name, &url)?,
+            name,
+            default,
+        },
+        LocationCommand::List => Command::ListLocations,
+        LocationCommand::Check { location, repair } => Command::CheckLocation {
+            place: place::of(location.as_deref().or(global.location.as_deref()), environment)?,
+            repair,
+        },
+        LocationCommand::Default { name } => Command::DefaultLocation { name },
+        LocationCommand::Remove { name } => Command::RemoveLocation { name },
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! `restore` as meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backup_plan::{resource_names::ResourceNames, scope::Scope};
+use jiff::Timestamp;
+use velero_model::{name::BackupName, time};
+
+use super::{ObjectWord, Place, RequestError, fields, scope};
+use crate::arguments::{self, global::Global, restore::ExistingWord};
+
+/// A restore to make.
+#[derive(Debug, Clone)]
+pub(crate) struct Restore {
+    pub(crate) place: Place,
+    pub(crate) source: RestoreSource,
+    /// As given; else made from the backup's name.
+    pub(crate) name: Option<BackupName>,
+    pub(crate) scope: Scope,
+    /// Only these objects, if there are any.
+    pub(crate) only: Vec<ObjectWord>,
+    pub(crate) namespace_mappings: BTreeMap<String, String>,
+    pub(crate) existing: ExistingWord,
+    pub(crate) preserve_node_ports: bool,
+    pub(crate) status_include: ResourceNames,
+    pub(crate) status_exclude: ResourceNames,
+    pub(crate) restore_volumes: bool,
+    pub(crate) now: Timestamp,
+}
+
+/// From which backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RestoreSource {
+    Backup(BackupName),
+    /// The newest restorable one of a schedule.
+    Schedule(String),
+}
+
+impl Restore {
+    /// The restore's name, given the backup's.
+    pub(crate) fn name_for(&self, backup: &BackupName) -> Result<BackupName, RequestError> {
+        match &self.name {
+            Some(name) => Ok(name.clone()),
+            None => Ok(BackupName::parse(&format!(
+                "{backup}-{}",
+                time::compact(self.now)
+            ))?),
+        }
+    }
+}
+
+pub(super) fn parse(
+    typed: arguments::restore::Restore,
+    global: &Global,
+    place: Place,
+    now: Timestamp,
+) -> Result<Restore, RequestError> {
+    let (source, objects) = source_and_objects(typed.backup, typed.objects, typed.from_schedule)?;
+    let namespace = match (objects.is_empty(), global.namespace.as_slice()) {
+        (true, _) | (_, []) => None,
+        (false, _) => fields::one_namespace(global)?,
+    };
+    let only = objects
+        .iter()
+        .map(|word| ObjectWord::parse(word, namespace.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Restore {
+        place,
+        source,
+        name: typed.name.as_deref().map(fields::restore_name).transpose()?,
+        scope: scope::parse(typed.scope, None, global)?,
+        only,
+        namespace_mappings: mappings(&typed.namespace_mappings)?,
+        existing: typed.existing_resource_policy,
+        preserve_node_ports: typed.preserve_nodeports.unwrap_or(false),
+        status_include: ResourceNames::new(typed.status_include_resources),
+        status_exclude: ResourceNames::new(typed.status_exclude_resources),
+        restore_volumes: typed.restore_volumes.unwrap_or(true),
+        now,
+    })
+}
+
+/// With `--from-schedule` there is no BACKUP, so that the first word is an object already.
+fn source_and_objects(
+    backup: Option<String>,
+    mut objects: Vec<String>,
+    schedule: Option<String>,
+) -> Result<(RestoreSource, Vec<String>), RequestError> {
+    match (backup, schedule) {
+        (Some(word), Some(schedule)) if word.contains('/') && !word.starts_with("backup") => {
+            objects.insert(0, word);
+            Ok((RestoreSource::Schedule(schedule), objects))
+        }
+        (Some(word), Some(_)) => Err(RequestError::flag(
+            "--from-schedule",
+            &word,
+            "it stands in for BACKUP; give one of the two",
+        )),
+        (Some(word), None) => Ok((RestoreSource::Backup(fields::name(&word)?), objects)),
+        (None, Some(schedule)) => Ok((RestoreSource::Schedule(schedule), objects)),
+        (None, None) => Err(RequestError::flag("restore", "", "name a backup")),
+    }
+}
+
+fn mappings(words: &[String]) -> Result<BTreeMap<String, String>, RequestError> {
+    const FLAG: &str = "--namespace-mappings";
+    let mut mappings = BTreeMap::new();
+    let mut targets = BTreeSet::new();
+    for word in words {
+        let (from, to) = word
+            .split_once(':')
+            .ok_or_else(|| RequestError::flag(FLAG, word, "write OLD:NEW"))?;
+        if !fields::is_namespace_name(from) || !fields::is_namespace_name(to) {
+            return Err(RequestError::flag(
+                FLAG,
+                word,
+                "one side is no name of a namespace",
+            ));
+        }
+        if mappings.insert(from.to_owned(), to.to_owned()).is_some() {
+            return Err(RequestError::flag(FLAG, word, "a namespace is mapped twice"));
+        }
+        if !targets.insert(to.to_owned()) {
+            // Objects of the same name would collide, and which one wins would be chance.
+            return Err(RequestError::flag(
+                FLAG,
+                word,
+                "two namespaces are mapped to the same one",
+            ));
+        }
+    }
+    Ok(mappings)
+}

@@ -1,0 +1,169 @@
+//! The world of one run: how a command gets at the cluster and at a location.
+//!
+//! In come the flags that every command has; out come connected clients, made when they are first needed: looking at
+//! backups needs no cluster. A location name that the user's file does not know is looked up as a BackupStorageLocation.
+
+use std::sync::Arc;
+
+use backup_engine::{
+    api::{ApiClient, ApiError},
+    location::{self, Location, LocationError, from_backup_storage_location},
+    progress::Progress,
+    storage::{Bucket, bandwidth::Limited},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    exit::Failure,
+    request::{Common, Place},
+    view::{progress::Watch, warn},
+};
+
+/// Flags, progress and cancellation of one run.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) common: Common,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// An opened location and the name that goes into Velero's fields.
+pub(crate) struct Opened {
+    pub(crate) name: String,
+    pub(crate) bucket: Arc<dyn Bucket>,
+}
+
+/// Velero's Secret where a BackupStorageLocation names none.
+const VELERO_SECRET: (&str, &str) = ("cloud-credentials", "cloud");
+
+impl Session {
+    pub(crate) fn new(common: Common, cancel: CancellationToken) -> Self {
+        Self {
+            common,
+            progress: Arc::default(),
+            cancel,
+        }
+    }
+
+    /// A client for the cluster that the flags mean. No request is made yet.
+    pub(crate) async fn api(&self) -> Result<ApiClient, Failure> {
+        Ok(ApiClient::connect(&self.common.connect).await?)
+    }
+
+    /// Opens a location.
+    pub(crate) async fn open(&self, place: &Place) -> Result<Opened, Failure> {
+        let (name, location) = match place {
+            Place::Known { name, location } => (name.clone(), location.clone()),
+            Place::Named { name, otherwise } => (name.clone(), self.look_up(name, otherwise).await?),
+        };
+        let bucket = location::open(&location).await?;
+        Ok(Opened { name, bucket })
+    }
+
+    /// Shows the run's progress until the view is ended.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::begin(Arc::clone(&self.progress))
+    }
+
+    /// Waits for work that can be dropped at any moment, because it only reads.
+    pub(crate) async fn unless_interrupted<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => done.map_err(Into::into),
+            () = self.cancel.cancelled() => Err(Failure::Interrupted),
+        }
+    }
+
+    /// A BackupStorageLocation of this name. Where the cluster cannot be asked, the name is simply unknown.
+    async fn look_up(&self, name: &str, otherwise: &LocationError) -> Result<Location, Failure> {
+        match self.backup_storage_location(name).await {
+            Ok(Some(location)) => Ok(location),
+            Ok(None) => Err(otherwise.clone().into()),
+            Err(Failure::Api(error)) => {
+                warn(&format!(
+                    "{name} could not be looked up as a BackupStorageLocation: {error}"
+                ));
+                Err(otherwise.clone().into())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn backup_storage_location(&self, name: &str) -> Result<Option<Location>, Failure> {
+        let api = self.api().await?;
+        let namespace = &self.common.velero_namespace;
+        let path = format!("/apis/velero.io/v1/namespaces/{namespace}/backupstoragelocations/{name}");
+        let Some(found) = self.object(&api, &path).await? else {
+            return Ok(None);
+        };
+        let Some(spec) = found.get("spec") else {
+            return Ok(None);
+        };
+        let credentials = self.credentials(&api, spec).await?;
+        Ok(Some(from_backup_storage_location(spec, credentials.as_deref())?))
+    }
+
+    /// The credentials file in the Secret that the location names, or in Velero's own.
+    async fn credentials(&self, api: &ApiClient, spec: &Value) -> Result<Option<Vec<u8>>, Failure> {
+        let named = spec.get("credential").map(|credential| {
+            let text = |key: &str| credential.get(key).and_then(Value::as_str).unwrap_or_default();
+            (text("name"), text("key"))
+        });
+        let (name, key) = named.unwrap_or(VELERO_SECRET);
+        let path = format!(
+            "/api/v1/namespaces/{}/secrets/{name}",
+            self.common.velero_namespace
+        );
+        let secret = match self.object(api, &path).await {
+            // Without the Secret the AWS default chain is left: environment, profile, the machine's role.
+            Err(Failure::Api(error)) if named.is_none() && error.is_forbidden() => None,
+            other => other?,
+        };
+        let value = secret
+            .as_ref()
+            .and_then(|secret| secret.get("data")?.get(key)?.as_str());
+        match (value, named) {
+            (Some(value), _) => BASE64_STANDARD.decode(value).map(Some).map_err(|_| {
+                Failure::Damaged(format!(
+                    "key {key} of Secret {name} is no base64; look at the Secret"
+                ))
+            }),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Failure::NotFound(format!(
+                "the BackupStorageLocation wants the key {key:?} of Secret {}/{name}, which is not there",
+                self.common.velero_namespace
+            ))),
+        }
+    }
+
+    async fn object(&self, api: &ApiClient, path: &str) -> Result<Option<Value>, Failure> {
+        let Some(body) = self.unless_interrupted::<_, ApiError>(api.get(path)).await? else {
+            return Ok(None);
+        };
+        let parsed = serde_json::from_slice(&body);
+        parsed.map(Some).map_err(|_| {
+            ApiError::Parse {
+                what: format!("GET {path}"),
+                expected: "object",
+            }
+            .into()
+        })
+    }
+}
+
+impl Opened {
+    /// The same with a limit for what is written, in bytes per second.
+    pub(crate) fn limited(self, bytes_per_second: Option<u64>) -> Self {
+        match bytes_per_second {
+            Some(limit) => Self {
+                bucket: Arc::new(Limited::new(self.bucket, limit)),
+                ..self
+            },
+            None => self,
+        }
+    }
+}
