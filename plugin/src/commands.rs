@@ -26,7 +26,11 @@ use std::{io, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
-use tracing::Level;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     arguments::{Arguments, environment::Environment, global::EngineWord},
@@ -73,21 +77,27 @@ fn runtime() -> Result<Runtime, Failure> {
         })
 }
 
-/// `-v` shows what the engine does, `-vv` also what the clients below it do. Bodies are never logged.
+/// `-v` shows what the engine does, `-vv` and `-vvv` more of it and what the clients below it do. Those never log at
+/// their finest level, where some print requests with their headers.
 fn log(verbosity: u8) {
-    let level = match verbosity {
+    let (ours, others) = match verbosity {
         0 => return,
-        1 => Level::INFO,
-        2 => Level::DEBUG,
-        _ => Level::TRACE,
+        1 => (LevelFilter::INFO, LevelFilter::WARN),
+        2 => (LevelFilter::DEBUG, LevelFilter::INFO),
+        _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
     };
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
+    let targets = Targets::new()
+        .with_default(others)
+        .with_target("backup_engine", ours)
+        .with_target("kubectl_backup", ours);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(false)
-        .finish();
+        .with_ansi(false);
     // Set once, before anything is logged.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing_subscriber::registry()
+        .with(lines)
+        .with(targets)
+        .try_init();
 }
 
 /// The command with Ctrl-C and `--timeout` watching over it.

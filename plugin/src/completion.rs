@@ -55,7 +55,7 @@ pub(crate) fn answer(words: &[OsString]) -> bool {
         return false;
     }
     let _ = WORDS.set(words.to_vec());
-    CompleteEnv::with_factory(|| help::command(OsStr::new("kubectl-backup")))
+    CompleteEnv::with_factory(help::tree)
         .try_complete(words.to_vec(), None)
         // A shell gets no candidates rather than an error in the middle of its line.
         .unwrap_or(true)
@@ -70,10 +70,15 @@ fn cobra(words: &[OsString]) -> String {
     }
     let _ = WORDS.set(line.clone());
     let last = line.len() - 1;
-    let mut command = help::command(OsStr::new("kubectl-backup"));
+    let mut command = help::tree();
     let mut text = String::new();
+    // As cobra does: flags are offered to whoever has typed a dash.
+    let wants_flags = line
+        .last()
+        .is_some_and(|word| word.to_string_lossy().starts_with('-'));
     for candidate in complete(&mut command, line, last, None).unwrap_or_default() {
-        if candidate.is_hide_set() {
+        let is_flag = candidate.get_value().to_string_lossy().starts_with('-');
+        if candidate.is_hide_set() || (is_flag && !wants_flags) {
             continue;
         }
         let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
@@ -193,6 +198,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn flags_are_offered_after_a_dash() {
+        let of = |word| cobra(&words(&["kubectl_complete-backup", "version", word]));
+        assert_eq!(of(""), ":4\n");
+        assert!(
+            of("--cl").starts_with("--client\tDo not ask the cluster"),
+            "{}",
+            of("--cl")
+        );
     }
 
     #[test]

@@ -274,6 +274,7 @@ fn of_catalog(error: &CatalogError) -> Exit {
         | CatalogError::Unfinished { .. }
         | CatalogError::Held { .. }
         | CatalogError::VolumeData { .. } => Exit::Refused,
+        CatalogError::Local { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Exit::Refused,
         CatalogError::Kind(_) => Exit::Usage,
         CatalogError::Storage(error) => of_storage(error),
         CatalogError::Local { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NotFound,

@@ -11,6 +11,7 @@ mod object;
 mod place;
 mod restore;
 mod scope;
+mod taken;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -36,7 +37,7 @@ use crate::arguments::{
     self, Arguments,
     completion::Shell,
     environment::Environment,
-    global::{DryRun, EngineWord, Global, OutputFormat},
+    global::{EngineWord, Global, OutputFormat},
     list::SortBy,
     location::LocationCommand,
     restores::RestoresCommand,
@@ -211,6 +212,14 @@ pub(crate) enum RequestError {
     EngineVelero,
 }
 
+/// How many names are tried in place of a made-up one that is taken.
+pub(crate) const ATTEMPTS: u32 = 9;
+
+/// The name with a number: `backup-20261122010203-2`.
+pub(crate) fn numbered(name: &BackupName, attempt: u32) -> Result<BackupName, RequestError> {
+    Ok(BackupName::parse(&format!("{name}-{attempt}"))?)
+}
+
 impl RequestError {
     pub(crate) fn flag(flag: &'static str, text: &str, problem: impl Into<String>) -> Self {
         Self::Flag {
@@ -235,7 +244,7 @@ impl Request {
                 "the direct engine does the work itself, so it always waits",
             ));
         }
-        traits(&command).check(&global)?;
+        taken::by(&command).check(&global)?;
         let mut common = common(&global, environment)?;
         let command = meaning(command, &global, &mut common, environment)?;
         Ok(Self { common, command })
@@ -264,99 +273,6 @@ fn common(global: &Global, environment: &Environment) -> Result<Common, RequestE
         locations_file: environment.locations_file.clone(),
         records_folder: environment.records_folder.clone(),
     })
-}
-
-/// What a command makes of the flags that all commands have. A flag that would be ignored is refused: somebody who gives
-/// it expects something of it.
-struct Traits {
-    command: &'static str,
-    namespace: bool,
-    selector: bool,
-    /// Whether `--dry-run` has a meaning, if only because nothing is changed anyway.
-    dry_run: bool,
-    outputs: &'static [OutputFormat],
-}
-
-const EVERY: &[OutputFormat] = &[
-    OutputFormat::Table,
-    OutputFormat::Wide,
-    OutputFormat::Json,
-    OutputFormat::Yaml,
-    OutputFormat::Name,
-];
-const OBJECT: &[OutputFormat] = &[OutputFormat::Yaml, OutputFormat::Json];
-const TEXT: &[OutputFormat] = &[OutputFormat::Table];
-const DOCUMENT: &[OutputFormat] = &[OutputFormat::Table, OutputFormat::Json, OutputFormat::Yaml];
-
-fn traits(command: &arguments::Command) -> Traits {
-    use arguments::Command as Typed;
-    let of = |command, namespace, selector, dry_run, outputs| Traits {
-        command,
-        namespace,
-        selector,
-        dry_run,
-        outputs,
-    };
-    match command {
-        Typed::Create(_) => of("create", true, true, true, EVERY),
-        Typed::List(_) => of("list", false, true, true, EVERY),
-        Typed::Describe(_) => of("describe", false, false, true, DOCUMENT),
-        Typed::Contents(_) => of("contents", true, true, true, EVERY),
-        Typed::Cat(_) => of("cat", true, false, true, OBJECT),
-        Typed::Find(_) => of("find", true, false, true, EVERY),
-        Typed::Logs(_) => of("logs", false, false, true, TEXT),
-        Typed::Verify(_) => of("verify", false, false, true, DOCUMENT),
-        Typed::Download(_) => of("download", false, false, false, DOCUMENT),
-        Typed::Import(_) => of("import", false, false, false, EVERY),
-        Typed::Copy(_) => of("copy", false, false, false, EVERY),
-        Typed::Delete(_) => of("delete", false, false, true, EVERY),
-        Typed::Restore(_) => of("restore", true, true, false, EVERY),
-        Typed::Restores(restores) => match restores.command {
-            RestoresCommand::List => of("restores list", false, false, true, EVERY),
-            RestoresCommand::Describe { .. } => of("restores describe", false, false, true, DOCUMENT),
-            RestoresCommand::Logs { .. } => of("restores logs", false, false, true, TEXT),
-            RestoresCommand::Delete { .. } => of("restores delete", false, false, false, TEXT),
-        },
-        Typed::Location(location) => match location.command {
-            LocationCommand::List => of("location list", false, false, true, EVERY),
-            LocationCommand::Check { .. } => of("location check", false, false, false, DOCUMENT),
-            _ => of("location", false, false, false, TEXT),
-        },
-        Typed::Version(_) => of("version", false, false, true, DOCUMENT),
-        Typed::Completion(_) => of("completion", false, false, true, TEXT),
-    }
-}
-
-impl Traits {
-    fn check(&self, global: &Global) -> Result<(), RequestError> {
-        let not_taken = |flag| {
-            Err(RequestError::NotTaken {
-                command: self.command,
-                flag,
-            })
-        };
-        if !self.namespace && !global.namespace.is_empty() {
-            return not_taken("--namespace");
-        }
-        if !self.selector && global.selector.is_some() {
-            return not_taken("--selector");
-        }
-        if !self.dry_run && matches!(global.dry_run, Some(DryRun::Client | DryRun::Server)) {
-            return not_taken("--dry-run");
-        }
-        match global.output {
-            Some(format) if !self.outputs.contains(&format) => Err(RequestError::Output {
-                command: self.command,
-                format: format!("{format:?}").to_lowercase(),
-                instead: if self.outputs.contains(&OutputFormat::Json) {
-                    "json or yaml"
-                } else {
-                    "table"
-                },
-            }),
-            _ => Ok(()),
-        }
-    }
 }
 
 fn meaning(

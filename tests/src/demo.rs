@@ -163,8 +163,9 @@ impl Stage {
         let left = judge::added_since(cluster, &self.clean)?;
         let lost = self.before.keys().filter(|key| !left.contains_key(*key)).count();
         let survivors = |key: &&ObjectKey| {
-            let namespace = key.namespace.as_deref().unwrap_or(&key.name);
-            !namespace.starts_with("ballast") && self.before.contains_key(*key)
+            key.namespace
+                .as_deref()
+                .is_some_and(|namespace| applications::NAMESPACES.contains(&namespace))
         };
         let survivors: Vec<String> = left.keys().filter(survivors).map(ToString::to_string).collect();
         screen.line(&format!("-> {lost} objects are gone"));
@@ -205,12 +206,11 @@ impl Stage {
         )?;
         self.backup(&["restore", BACKUP, "secret/payment-provider", "-n", "web-shop"])?;
         let cluster = &self.cluster;
-        self.judge
-            .restored(&self.screen, "named one by one", &before, || {
-                let mut now = judge::namespace(cluster, "web-shop")?;
-                now.retain(|known, _| *known == key);
-                Ok(now)
-            })
+        self.judge.restored(&self.screen, "restored alone", &before, || {
+            let mut now = judge::namespace(cluster, "web-shop")?;
+            now.retain(|known, _| *known == key);
+            Ok(now)
+        })
     }
 
     fn bring_back_under_another_name(&mut self) -> Result<()> {

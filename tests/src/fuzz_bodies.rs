@@ -6,8 +6,6 @@
 
 #![allow(clippy::panic)]
 
-use std::convert::Infallible;
-
 use backup_engine::location::url;
 use backup_plan::glob::Globs;
 use backup_plan::selector::{OrSelector, Selector};
@@ -42,22 +40,13 @@ pub fn archive_walk(bytes: &[u8]) {
         total: 1 << 20,
         object: 1 << 16,
     };
-    enum Ended {
-        Archive,
-        Never(Infallible),
-    }
-    impl From<ArchiveError> for Ended {
-        fn from(_: ArchiveError) -> Self {
-            Self::Archive
-        }
-    }
     for with_versions in [false, true] {
         let mut seen = 0;
         let walked = archive::walk(
             bytes,
             LIMITS,
             with_versions,
-            |path, object| -> Result<bool, Ended> {
+            |path, object| -> Result<bool, ArchiveError> {
                 seen += 1;
                 assert!(object.len() as u64 <= LIMITS.object, "an object beyond the limit");
                 let parts = [
@@ -75,10 +64,8 @@ pub fn archive_walk(bytes: &[u8]) {
                 Ok(true)
             },
         );
-        match walked {
-            Ok(count) => assert_eq!(count, seen, "the count is not what was visited"),
-            Err(Ended::Archive) => {}
-            Err(Ended::Never(never)) => match never {},
+        if let Ok(count) = walked {
+            assert_eq!(count, seen, "the count is not what was visited");
         }
     }
 }
@@ -161,7 +148,8 @@ pub fn backup_json(bytes: &[u8]) {
         panic!("what was read cannot be written")
     };
     match Backup::parse(&written, &name, "backups/nightly/velero-backup.json") {
-        Ok(again) => assert_eq!(again, backup),
+        // Times lose what is below a second, which Kubernetes does not keep either.
+        Ok(again) => assert_eq!(again.to_bytes().ok().as_ref(), Some(&written)),
         Err(error) => panic!("what was written cannot be read: {error}"),
     }
 }

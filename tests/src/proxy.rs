@@ -193,7 +193,7 @@ async fn lose(
 /// Reads one request to its end and answers 503.
 async fn refuse(client: &mut TcpStream) -> std::io::Result<()> {
     let mut request = Vec::new();
-    let mut chunk = [0; 16 * 1024];
+    let mut chunk = vec![0; 16 * 1024];
     let head = loop {
         let read = client.read(&mut chunk).await?;
         if read == 0 {

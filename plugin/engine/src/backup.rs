@@ -18,10 +18,9 @@ use backup_plan::scope::{Scope, ScopeError};
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 use velero_model::{
-    claim::Claim, duration::GoDuration, index::IndexError, layout::BackupKeys, name::BackupName, outcome::Outcome,
-    phase::Phase, source::Source, time,
+    claim::Claim, duration::GoDuration, index::IndexError, layout::BackupKeys, name::BackupName,
+    outcome::Outcome, phase::Phase, source::Source, time,
 };
 
 use self::{
@@ -32,6 +31,7 @@ use self::{
 };
 use crate::{
     api::{ApiClient, ApiError},
+    claim::new_claim,
     clock,
     progress::Progress,
     storage::{Bucket, Put, StorageError},
@@ -120,13 +120,17 @@ pub enum BackupError {
         holder: Option<Box<Claim>>,
     },
     /// Another run took the claim over.
-    #[error("the claim on `{name}` was taken over by another run, because this one gave no sign of life for too long")]
+    #[error(
+        "the claim on `{name}` was taken over by another run, because this one gave no sign of life for too long"
+    )]
     ClaimLost {
         /// The name.
         name: BackupName,
     },
     /// A file is there that nobody may have put.
-    #[error("{key} is there already although no backup owns it; run `kubectl backup location check --repair`")]
+    #[error(
+        "{key} is there already although no backup owns it; run `kubectl backup location check --repair`"
+    )]
     InTheWay {
         /// The key.
         key: String,
@@ -138,7 +142,9 @@ pub enum BackupError {
         names: Vec<String>,
     },
     /// Nothing matched.
-    #[error("nothing in the cluster matches what was asked for; `--dry-run` shows which rule leaves what out")]
+    #[error(
+        "nothing in the cluster matches what was asked for; `--dry-run` shows which rule leaves what out"
+    )]
     NothingToBackUp,
     /// The user stopped it.
     #[error("interrupted; nothing of the backup is left in the location")]
@@ -181,7 +187,9 @@ fn claimed_by(name: &BackupName, holder: Option<&Claim>) -> String {
             holder.run_id,
             time::format(holder.heartbeat)
         ),
-        None => format!("a backup `{name}` is being written by another run at this moment; choose another name"),
+        None => {
+            format!("a backup `{name}` is being written by another run at this moment; choose another name")
+        }
     }
 }
 
@@ -199,11 +207,16 @@ pub async fn preview(
     let inventory = inventory::take(api, &request.scope).await?;
     let collector = collector(api, request, &inventory, progress, cancel, true);
     let sinks = (0..request.lists_in_flight.max(1)).map(|_| Sink::Count).collect();
-    let (findings, reasons) = gather(&collector, &inventory, sinks).await.map_err(|_| BackupError::Interrupted)?;
+    let (findings, reasons) = gather(&collector, &inventory, sinks)
+        .await
+        .map_err(|_| BackupError::Interrupted)?;
     let by_namespace = findings.by_namespace.clone();
     let source = source(request, &inventory, "");
     let outcome = describe::outcome(inventory, findings, reasons, source, started, clock::now());
-    Ok(Preview { outcome, by_namespace })
+    Ok(Preview {
+        outcome,
+        by_namespace,
+    })
 }
 
 /// Makes a backup. Touches the API server and the location.
@@ -219,35 +232,40 @@ pub async fn create(
     cancel: &CancellationToken,
 ) -> Result<Summary, BackupError> {
     let started = time::to_seconds(clock::now());
-    let run_id = Uuid::new_v4().to_string();
     progress.set_step("looking at the cluster");
     let inventory = inventory::take(api, &request.scope).await?;
-    let claim = Claim {
-        version: 1,
-        run_id: run_id.clone(),
-        host: host_name(),
-        tool_version: request.tool_version.clone(),
-        started,
-        heartbeat: started,
-    };
+    let claim = new_claim();
+    let run_id = claim.run_id.clone();
     let held = claim::take(&bucket, &request.name, claim).await?;
-    let stop = either(cancel, &held.lost);
-    match write(api, &bucket, request, inventory, &run_id, started, progress, &stop).await {
+    let stop = either(cancel, held.lost());
+    match write(
+        api, &bucket, request, inventory, &run_id, started, progress, &stop,
+    )
+    .await
+    {
         Ok(summary) => {
-            if let Err(error) = held.release().await {
-                progress.note(format!("the claim could not be removed and becomes stale by itself: {error}"));
+            if let Err(error) = held.release(&bucket).await {
+                progress.note(format!(
+                    "the claim could not be removed and becomes stale by itself: {error}"
+                ));
             }
             Ok(summary)
         }
         Err(error) => {
-            let lost = held.lost.is_cancelled();
-            if let Err(left) = held.undo(&request.name).await {
+            let lost = held.is_lost();
+            if let Err(left) = claim::undo(&bucket, &request.name, held).await {
                 progress.note(format!(
                     "files of the unfinished backup are left behind (none is visible); `kubectl backup location check \
                      --repair` removes them: {left}"
                 ));
             }
-            Err(if lost { BackupError::ClaimLost { name: request.name.clone() } } else { error })
+            Err(if lost {
+                BackupError::ClaimLost {
+                    name: request.name.clone(),
+                }
+            } else {
+                error
+            })
         }
     }
 }
@@ -269,7 +287,9 @@ async fn write(
     let modified = u64::try_from(started.as_second()).unwrap_or_default();
     let (archive, writer) = pack::archive(modified, upload, Arc::clone(progress));
     let collector = collector(api, request, &inventory, progress, cancel, false);
-    let sinks = (0..request.lists_in_flight.max(1)).map(|_| Sink::Archive(archive.packer())).collect();
+    let sinks = (0..request.lists_in_flight.max(1))
+        .map(|_| Sink::Archive(archive.packer()))
+        .collect();
     drop(archive);
     let gathered = gather(&collector, &inventory, sinks).await;
     let (findings, reasons) = match gathered {
@@ -281,7 +301,9 @@ async fn write(
         // The writer ended first and knows why.
         Err(Stopped::Archive) => {
             joined(writer.await)?;
-            return Err(BackupError::Spool(std::io::Error::other("a worker stopped unexpectedly")));
+            return Err(BackupError::Spool(std::io::Error::other(
+                "a worker stopped unexpectedly",
+            )));
         }
     };
     let written = joined(writer.await)?;
@@ -290,13 +312,23 @@ async fn write(
     }
     progress.set_step("writing the index");
     let completed = time::to_seconds(clock::now());
-    let kinds = findings.kinds.iter().map(|outcome| outcome.kind.clone()).collect();
+    let kinds = findings
+        .kinds
+        .iter()
+        .map(|outcome| outcome.kind.clone())
+        .collect();
     let source = source(request, &inventory, run_id);
     let outcome = describe::outcome(inventory, findings, reasons, source, started, completed);
     let mut publisher = Publisher::new(bucket, keys, put);
     publisher.lists(written, kinds).await?;
     let backup = describe::backup(request, &outcome, started, completed);
-    publisher.side_files(&describe::log(request, &outcome), &describe::results(&outcome), &outcome).await?;
+    publisher
+        .side_files(
+            &describe::log(request, &outcome),
+            &describe::results(&outcome),
+            &outcome,
+        )
+        .await?;
     if cancel.is_cancelled() {
         return Err(BackupError::Interrupted);
     }
@@ -316,7 +348,9 @@ async fn write(
     })
 }
 
-fn joined(result: Result<Result<Written, PackError>, tokio::task::JoinError>) -> Result<Written, BackupError> {
+fn joined(
+    result: Result<Result<Written, PackError>, tokio::task::JoinError>,
+) -> Result<Written, BackupError> {
     Ok(result.map_err(|stopped| BackupError::Spool(std::io::Error::other(stopped)))??)
 }
 
@@ -381,10 +415,6 @@ fn either(a: &CancellationToken, b: &CancellationToken) -> CancellationToken {
         }
     });
     either
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".into(), |name| name.trim().to_owned())
 }
 
 /// When a backup that began then and is kept that long expires.

@@ -6,12 +6,11 @@
 //! on bounded memory whatever a backup's size, on a single object costing a few ranged reads where our index is there,
 //! and on nothing becoming visible or invisible by halves: the marker is put last and deleted first.
 
-mod claim;
 mod delete;
 mod error;
 mod find;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod folder;
 mod kinds;
 mod listing;
@@ -26,7 +25,6 @@ mod transfer;
 mod verify;
 mod volume_data;
 
-pub use claim::HeldClaim;
 pub use delete::{DeleteOptions, DeleteSummary, delete};
 pub use error::CatalogError;
 pub use find::{Finds, Found, find};

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod backup;
 pub mod catalog;
+pub mod claim;
 pub mod clock;
 pub mod location;
 pub mod progress;

@@ -60,7 +60,16 @@ pub async fn run(
     let selection = Selection::make(&objects, backup.name(), request, &discovery, cancel).await?;
     let begun = record::begun(backup.name(), request, &identity);
     let (records, record) = Records::begin(bucket, request, begun).await?;
-    let run = Run::new(api, objects, backup.name(), request, &discovery, selection, progress, cancel)?;
+    let run = Run::new(
+        api,
+        objects,
+        backup.name(),
+        request,
+        &discovery,
+        selection,
+        progress,
+        cancel,
+    )?;
     run.say_where_records_are(&records);
     let ended = Box::pin(run.execute()).await;
     Box::pin(run.finish(records, record, ended)).await

@@ -44,7 +44,11 @@ impl SortedSpool {
     pub fn push(&mut self, entry: Entry) -> io::Result<()> {
         self.run.push(entry);
         self.count += 1;
-        if self.run.len() >= RUN { self.write_run() } else { Ok(()) }
+        if self.run.len() >= RUN {
+            self.write_run()
+        } else {
+            Ok(())
+        }
     }
 
     /// Entries so far.
@@ -64,7 +68,10 @@ impl SortedSpool {
             None => tempfile::tempfile()?,
         };
         let begin = self.written;
-        let mut out = BufWriter::new(Counted { inner: &file, count: 0 });
+        let mut out = BufWriter::new(Counted {
+            inner: &file,
+            count: 0,
+        });
         for entry in self.run.drain(..) {
             serde_json::to_writer(&mut out, &entry)?;
             out.write_all(b"\n")?;
@@ -91,7 +98,11 @@ impl SortedSpool {
         let mut runs = Vec::with_capacity(self.bounds.len());
         let mut heads = BinaryHeap::with_capacity(self.bounds.len());
         for (position, &(offset, end)) in self.bounds.iter().enumerate() {
-            let section = Section { file: Arc::clone(&file), offset, end };
+            let section = Section {
+                file: Arc::clone(&file),
+                offset,
+                end,
+            };
             let mut run = BufReader::with_capacity(READ, section);
             if let Some(entry) = next_entry(&mut run)? {
                 heads.push(Reverse(Head { entry, run: position }));
@@ -171,7 +182,9 @@ impl Read for Section {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
         let length = buffer.len().min(left);
-        let Some(buffer) = buffer.get_mut(..length) else { return Ok(0) };
+        let Some(buffer) = buffer.get_mut(..length) else {
+            return Ok(0);
+        };
         let read = self.file.read_at(buffer, self.offset)?;
         self.offset += read as u64;
         Ok(read)

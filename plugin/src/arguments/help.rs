@@ -5,7 +5,7 @@
 
 use std::{ffi::OsStr, fmt::Write as _, path::Path};
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::Arguments;
 
@@ -24,25 +24,43 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up", &["location", "completion", "version"]),
 ];
 
-const EXAMPLES: &str = "\
-  kubectl backup location add main s3://backups/prod     name a bucket; the first one is the default
+const EXAMPLES: &str =
+    "  kubectl backup location add main s3://backups/prod     name a bucket; the first one is the default
   kubectl backup create                                  back up everything
   kubectl backup list                                    which backups are there
   kubectl backup restore nightly -n shop                 bring one namespace back
   kubectl backup restore nightly secret/login -n shop    bring one object back";
 
-const EXIT_CODES: &str = "\
-  0 done   1 failed   2 usage   3 done with errors   4 refused   5 not found   6 timed out   130 interrupted";
+const EXIT_CODES: &str = "  0 done   1 failed   2 usage   3 done with errors   4 refused   5 not found   6 timed out   130 interrupted";
 
 /// The command tree, called by the name in `argv[0]`.
 pub(crate) fn command(called_as: &OsStr) -> Command {
-    let command = Arguments::command();
+    let command = tree();
+    let name = shown_name(called_as);
     let groups = groups(&command);
     let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}\nExamples:\n{EXAMPLES}\n\n{{options}}\n\n\
-         Exit codes:\n{EXIT_CODES}\n"
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}\nExamples:\n{EXAMPLES}\n\n{{all-args}}\n\n\
+         Exit codes:\n{EXIT_CODES}\n\n\
+         Every command also takes kubectl's connection flags; `{name} COMMAND --help` explains all of its flags.\n"
     );
-    command.bin_name(shown_name(called_as)).help_template(template)
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::HelpShort)
+        .help("Print help");
+    command
+        .override_usage(format!("{name} COMMAND [OPTIONS]"))
+        .bin_name(name)
+        .help_template(template)
+        .disable_help_flag(true)
+        .arg(help)
+        // The groups list them.
+        .mut_subcommands(|command| command.hide(true))
+}
+
+/// The command tree as it is declared.
+pub(crate) fn tree() -> Command {
+    Arguments::command()
 }
 
 /// `kubectl backup` for a program called `kubectl-backup`; krew turns dashes of a plugin's name into underscores.
@@ -82,13 +100,13 @@ mod tests {
 
     use super::*;
 
-    fn tree() -> Command {
+    fn called() -> Command {
         command(OsStr::new("/usr/local/bin/kubectl-backup"))
     }
 
     #[test]
     fn clap_finds_no_contradiction() {
-        tree().debug_assert();
+        called().debug_assert();
     }
 
     #[test]
@@ -133,14 +151,22 @@ mod tests {
 
     #[test]
     fn commands_of_later_versions_are_not_shown() {
-        let help = tree().render_long_help().to_string();
+        let help = called().render_help().to_string();
         for word in ["schedule create", "retention", "policy", "protect", "enable"] {
             assert!(!help.contains(word), "{word}");
         }
         assert!(
-            help.contains("Usage: kubectl backup [OPTIONS] <COMMAND>"),
+            help.contains("Usage: kubectl backup COMMAND [OPTIONS]\n"),
             "{help}"
         );
+    }
+
+    #[test]
+    fn the_overview_fits_on_a_page() {
+        let help = called().render_help().to_string();
+        assert!(help.lines().count() <= 75, "{help}");
+        assert!(help.lines().all(|line| line.len() <= 130), "{help}");
+        assert!(help.contains("\n  kubectl backup create   "), "{help}");
     }
 
     #[test]

@@ -71,11 +71,13 @@ fn kinds(format: OutputFormat, objects: &Objects) -> Result<Exit, Failure> {
             document::write(&mut view::out(), format, "KindCountList", kinds)?;
         }
         OutputFormat::Name => {
-            let names: String = kinds
-                .iter()
-                .map(|count| format!("{}\n", count.kind.resource_group()))
-                .collect();
-            view::print(&names)?;
+            for count in kinds {
+                view::print(&format!(
+                    "{}
+",
+                    count.kind.resource_group()
+                ))?;
+            }
         }
         OutputFormat::Table | OutputFormat::Wide => {
             let mut table = Table::new(&["KIND", "VERSION", "NAMESPACED", "OBJECTS"]);

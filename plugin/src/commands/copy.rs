@@ -40,7 +40,7 @@ pub(crate) async fn run(
         transferred::warn(&summary);
         match (format, names.len()) {
             (OutputFormat::Json | OutputFormat::Yaml, 2..) => {
-                results.push(transferred::result(&target, &summary))
+                results.push(transferred::result(&target, &summary));
             }
             _ => transferred::show(format, "copied to", &target, &summary)?,
         }

@@ -1,8 +1,14 @@
 //! `create`: makes a backup, or with `--dry-run` shows what it would hold.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use backup_engine::backup::{self, BackupRequest, Summary};
+use backup_engine::{
+    api::ApiClient,
+    backup::{self, BackupError, BackupRequest, Summary},
+};
 use backup_plan::human;
 use serde_json::json;
 use velero_model::{outcome::Outcome, time};
@@ -11,8 +17,8 @@ use super::preview;
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
-    request::{Create, describe_scope},
-    session::Session,
+    request::{ATTEMPTS, Create, describe_scope, numbered},
+    session::{Opened, Session},
     view::{self, document, table::Table},
 };
 
@@ -47,26 +53,50 @@ pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Fail
         return preview::show(session, &request.name, &done?);
     };
     let opened = session.open(place).await?.limited(request.upload_bandwidth);
-    view::say(&format!(
-        "backup {}: {what}; to {}",
-        request.name,
-        opened.bucket.describe()
-    ));
-    let request = engine_request(session, &request, opened.name);
-    let bucket = Arc::clone(&opened.bucket);
-    let watch = session.watch();
-    let done = Box::pin(backup::create(
-        &api,
-        bucket,
-        &request,
-        &session.progress,
-        &session.cancel,
-    ))
-    .await;
-    watch.end().await;
-    let summary = done?;
-    show(session.common.output, &summary)?;
+    let begun = Instant::now();
+    let summary = make(session, &api, &request, opened, &what).await?;
+    show(session.common.output, &summary, begun.elapsed())?;
     Ok(Exit::of_phase(&summary.phase))
+}
+
+/// Makes the backup. A name that was made up from the time may be taken by a run of the same second; it gets a number
+/// then.
+async fn make(
+    session: &Session,
+    api: &ApiClient,
+    request: &Create,
+    opened: Opened,
+    what: &str,
+) -> Result<Summary, Failure> {
+    let bucket = opened.bucket;
+    let mut engine_request = engine_request(session, request, opened.name);
+    let mut attempt = 1;
+    loop {
+        view::say(&format!(
+            "backup {}: {what}; to {}",
+            engine_request.name,
+            bucket.describe()
+        ));
+        let watch = session.watch();
+        let run = backup::create(
+            api,
+            Arc::clone(&bucket),
+            &engine_request,
+            &session.progress,
+            &session.cancel,
+        );
+        let done = Box::pin(run).await;
+        watch.end().await;
+        match done {
+            Err(BackupError::Exists { .. } | BackupError::Claimed { .. })
+                if request.name_is_made_up && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+                engine_request.name = numbered(&request.name, attempt)?;
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 fn engine_request(session: &Session, request: &Create, storage_location: String) -> BackupRequest {
@@ -85,7 +115,7 @@ fn engine_request(session: &Session, request: &Create, storage_location: String)
     }
 }
 
-fn show(format: OutputFormat, summary: &Summary) -> Result<(), Failure> {
+fn show(format: OutputFormat, summary: &Summary, took: Duration) -> Result<(), Failure> {
     match format {
         OutputFormat::Name => Ok(view::print(&format!("backup/{}\n", summary.name))?),
         OutputFormat::Json | OutputFormat::Yaml => {
@@ -96,6 +126,7 @@ fn show(format: OutputFormat, summary: &Summary) -> Result<(), Failure> {
                 "objects": summary.objects,
                 "size": summary.stored_bytes,
                 "started": time::format(summary.started),
+                "durationSeconds": took.as_secs_f64(),
                 "completed": time::format(summary.completed),
                 "expires": view::timestamp(summary.expiration),
                 "claims": claims(&summary.outcome),
@@ -105,11 +136,11 @@ fn show(format: OutputFormat, summary: &Summary) -> Result<(), Failure> {
             });
             document::write(&mut view::out(), format, "BackupSummary", &result)
         }
-        OutputFormat::Table | OutputFormat::Wide => table(format, summary),
+        OutputFormat::Table | OutputFormat::Wide => table(format, summary, took),
     }
 }
 
-fn table(format: OutputFormat, summary: &Summary) -> Result<(), Failure> {
+fn table(format: OutputFormat, summary: &Summary, took: Duration) -> Result<(), Failure> {
     let mut headings = vec![
         "NAME", "STATUS", "OBJECTS", "SIZE", "DURATION", "WARNINGS", "ERRORS",
     ];
@@ -118,7 +149,7 @@ fn table(format: OutputFormat, summary: &Summary) -> Result<(), Failure> {
         summary.phase.to_string(),
         summary.objects.to_string(),
         human::bytes(summary.stored_bytes),
-        view::took(summary.started, summary.completed),
+        view::took(took),
         summary.warnings.len().to_string(),
         summary.errors.len().to_string(),
     ];
@@ -149,7 +180,11 @@ fn claims(outcome: &Outcome) -> Option<&'static str> {
 
 fn messages(summary: &Summary) {
     let name = &summary.name;
-    for warning in summary.warnings.iter().take(SHOWN) {
+    let warnings = summary
+        .warnings
+        .iter()
+        .filter(|warning| !view::is_about_claims(warning));
+    for warning in warnings.take(SHOWN) {
         view::warn(warning);
     }
     for error in summary.errors.iter().take(SHOWN) {

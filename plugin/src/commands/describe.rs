@@ -305,7 +305,7 @@ fn objects(text: &mut Description, described: &Described) {
         .related
         .iter()
         .map(|(reason, count)| format!("{reason}: {count}"));
-    text.list("Taken because something needs it", related);
+    text.list("Related objects", related);
     text.list("Left out", preview::left_out_lines(outcome));
     text.list("Volumes", volumes(described));
 }

@@ -158,7 +158,11 @@ fn sort(rows: &mut [Row], sort_by: SortBy) {
 
 fn show(format: OutputFormat, rows: &[Row]) -> Result<(), Failure> {
     match format {
-        OutputFormat::Name => Ok(view::names("backup", rows.iter().map(|row| &row.name))?),
+        OutputFormat::Name => {
+            // Names are read by scripts that go on with them: a backup that is not there yet is none.
+            let complete = rows.iter().filter(|row| row.is_complete);
+            Ok(view::names("backup", complete.map(|row| &row.name))?)
+        }
         OutputFormat::Json | OutputFormat::Yaml => {
             document::write(&mut view::out(), format, "BackupList", &rows)
         }

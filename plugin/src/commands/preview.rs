@@ -12,6 +12,9 @@ use crate::{
     view::{self, count, document, table::Table},
 };
 
+/// What stands for a number of objects where nobody counted.
+const NOT_LISTED: &str = "not listed";
+
 /// What stands for "no namespace" in tables.
 pub(crate) const CLUSTER: &str = "<cluster>";
 
@@ -88,9 +91,24 @@ fn left_out(outcome: &Outcome) -> Table {
     table
 }
 
-/// What is left out and by which rule, a line each.
-pub(crate) fn left_out_lines(outcome: &Outcome) -> impl Iterator<Item = String> {
-    left_out_rows(outcome).map(|[kind, objects, why]| format!("{kind} ({objects}): {why}"))
+/// What is left out, a line for each rule.
+pub(crate) fn left_out_lines(outcome: &Outcome) -> Vec<String> {
+    let mut rules: Vec<(String, Vec<String>)> = Vec::new();
+    for [kind, objects, why] in left_out_rows(outcome) {
+        let what = if objects == NOT_LISTED {
+            kind
+        } else {
+            format!("{objects} {kind}")
+        };
+        match rules.iter_mut().find(|(rule, _)| *rule == why) {
+            Some((_, kinds)) => kinds.push(what),
+            None => rules.push((why, vec![what])),
+        }
+    }
+    rules
+        .into_iter()
+        .map(|(why, kinds)| format!("{why}: {}", kinds.join(", ")))
+        .collect()
 }
 
 /// Kind, number of objects, sentence.
@@ -105,7 +123,7 @@ fn left_out_rows(outcome: &Outcome) -> impl Iterator<Item = [String; 3]> {
         .not_listed
         .iter()
         .filter(|not_listed| !not_listed.is_error);
-    objects.chain(kinds.map(|kind| [kind.what.clone(), "not listed".to_owned(), kind.reason.clone()]))
+    objects.chain(kinds.map(|kind| [kind.what.clone(), NOT_LISTED.to_owned(), kind.reason.clone()]))
 }
 
 /// The sentence behind a rule's id; rules of a later version have only their id.
@@ -116,7 +134,46 @@ fn sentence(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use velero_model::{
+        outcome::{KindOutcome, NotListed},
+        resource::ApiKind,
+    };
+
     use super::*;
+
+    #[test]
+    fn what_is_left_out_is_grouped_by_rule() {
+        let mut pods = KindOutcome::new(ApiKind {
+            group: String::new(),
+            version: "v1".into(),
+            plural: "pods".into(),
+            kind: "Pod".into(),
+            namespaced: true,
+        });
+        pods.skip("label-selector", || "shop/web".to_owned());
+        let not_listed = |what: &str, is_error| NotListed {
+            what: what.into(),
+            rule: "cluster-scoped-not-asked".into(),
+            reason: "not asked for".into(),
+            is_error,
+        };
+        let outcome = Outcome {
+            kinds: vec![pods],
+            not_listed: vec![
+                not_listed("nodes", false),
+                not_listed("csinodes", false),
+                not_listed("dead", true),
+            ],
+            ..Outcome::default()
+        };
+        assert_eq!(
+            left_out_lines(&outcome),
+            [
+                "its labels do not match the selector: 1 pods",
+                "not asked for: nodes, csinodes"
+            ]
+        );
+    }
 
     #[test]
     fn rules_are_explained() {

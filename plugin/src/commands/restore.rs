@@ -1,8 +1,10 @@
 //! `restore`: brings back a backup or parts of it.
 
+use std::time::{Duration, Instant};
+
 use backup_engine::{
-    catalog::{self, Listed},
-    restore::{self, ExistingPolicy, ObjectRef, RestoreRequest, RestoreSummary},
+    catalog::{self, Listed, OpenBackup},
+    restore::{self, ExistingPolicy, ObjectRef, RestoreError, RestoreRequest, RestoreSummary},
 };
 use serde_json::json;
 use velero_model::{
@@ -14,7 +16,7 @@ use velero_model::{
 use crate::{
     arguments::{global::OutputFormat, restore::ExistingWord},
     exit::{Exit, Failure},
-    request::{Restore, RestoreSource, describe_scope},
+    request::{ATTEMPTS, Restore, RestoreSource, describe_scope, numbered},
     session::{Opened, Session},
     view::{self, document, table::Table},
 };
@@ -37,37 +39,56 @@ pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Fai
             "backup {name} is {phase} and cannot be restored; `kubectl backup list` shows the others"
         )));
     }
-    let engine_request = engine_request(session, &request, &name)?;
-    let scope = if request.only.is_empty() {
+    let begun = Instant::now();
+    let summary = make(session, &opened, &backup, &request).await?;
+    show(session.common.output, &summary, begun.elapsed())?;
+    Ok(Exit::of_phase(&summary.record.phase))
+}
+
+/// Makes the restore. A name that was made up from the time may be taken by a run of the same second; it gets a number
+/// then.
+async fn make(
+    session: &Session,
+    opened: &Opened,
+    backup: &OpenBackup,
+    request: &Restore,
+) -> Result<RestoreSummary, Failure> {
+    let mut engine_request = engine_request(session, request, backup.name())?;
+    let made_up = engine_request.name.clone();
+    let objects: Vec<String> = engine_request.only.iter().map(ToString::to_string).collect();
+    let scope = if objects.is_empty() {
         describe_scope(&request.scope)
     } else {
-        engine_request
-            .only
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
+        objects.join(", ")
     };
-    view::say(&format!(
-        "restore {} of backup {name}: {}; scope: {scope}",
-        engine_request.name,
-        super::engine(session.common.engine)
-    ));
     let api = session.api().await?;
-    let watch = session.watch();
-    let run = restore::run(
-        &api,
-        &opened.bucket,
-        &backup,
-        &engine_request,
-        &session.progress,
-        &session.cancel,
-    );
-    let done = Box::pin(run).await;
-    watch.end().await;
-    let summary = done?;
-    show(session.common.output, &summary)?;
-    Ok(Exit::of_phase(&summary.record.phase))
+    let mut attempt = 1;
+    loop {
+        view::say(&format!(
+            "restore {} of backup {}: {}; scope: {scope}",
+            engine_request.name,
+            backup.name(),
+            super::engine(session.common.engine)
+        ));
+        let watch = session.watch();
+        let run = restore::run(
+            &api,
+            &opened.bucket,
+            backup,
+            &engine_request,
+            &session.progress,
+            &session.cancel,
+        );
+        let done = Box::pin(run).await;
+        watch.end().await;
+        match done {
+            Err(RestoreError::Exists { .. }) if request.name.is_none() && attempt < ATTEMPTS => {
+                attempt += 1;
+                engine_request.name = numbered(&made_up, attempt)?;
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// The newest restorable backup of a schedule.
@@ -125,7 +146,7 @@ fn engine_request(
     })
 }
 
-fn show(format: OutputFormat, summary: &RestoreSummary) -> Result<(), Failure> {
+fn show(format: OutputFormat, summary: &RestoreSummary, took: Duration) -> Result<(), Failure> {
     let record = &summary.record;
     match format {
         OutputFormat::Name => Ok(view::print(&format!("restore/{}\n", record.name))?),
@@ -142,6 +163,7 @@ fn show(format: OutputFormat, summary: &RestoreSummary) -> Result<(), Failure> {
                 "name": record.name,
                 "record": record,
                 "recordStoredAt": summary.record_stored_at,
+                "durationSeconds": took.as_secs_f64(),
                 "claims": claims(record),
                 "differs": differs.collect::<Vec<_>>(),
                 "failures": failures.collect::<Vec<_>>(),
@@ -154,7 +176,7 @@ fn show(format: OutputFormat, summary: &RestoreSummary) -> Result<(), Failure> {
                 kinds(record).write(&mut view::out())?;
                 view::print("\n")?;
             }
-            totals(record).write(&mut view::out())?;
+            totals(record, took).write(&mut view::out())?;
             if let Some(claims) = claims(record) {
                 view::print(&format!("claims: {claims}\n"))?;
             }
@@ -164,7 +186,7 @@ fn show(format: OutputFormat, summary: &RestoreSummary) -> Result<(), Failure> {
     }
 }
 
-fn totals(record: &RestoreRecord) -> Table {
+fn totals(record: &RestoreRecord, took: Duration) -> Table {
     let mut table = Table::new(&[
         "NAME",
         "STATUS",
@@ -178,10 +200,7 @@ fn totals(record: &RestoreRecord) -> Table {
     ]);
     let mut row = vec![record.name.clone(), record.phase.to_string()];
     row.extend(counts(&record.totals()));
-    row.push(match (record.started, record.completed) {
-        (Some(started), Some(completed)) => view::took(started, completed),
-        _ => "<unknown>".to_owned(),
-    });
+    row.push(view::took(took));
     table.push(row);
     table
 }
@@ -225,7 +244,11 @@ fn claims(record: &RestoreRecord) -> Option<&'static str> {
 
 fn messages(summary: &RestoreSummary) {
     let name = &summary.record.name;
-    for warning in summary.warnings.iter().take(SHOWN) {
+    let warnings = summary
+        .warnings
+        .iter()
+        .filter(|warning| !view::is_about_claims(warning));
+    for warning in warnings.take(SHOWN) {
         view::warn(warning);
     }
     for difference in summary.differs.iter().take(SHOWN) {
@@ -273,8 +296,6 @@ mod tests {
         let mut record = RestoreRecord {
             name: "nightly-1".into(),
             phase: Phase::Completed,
-            started: Some("2026-11-22T01:00:00Z".parse().unwrap()),
-            completed: Some("2026-11-22T01:00:02Z".parse().unwrap()),
             ..RestoreRecord::default()
         };
         let result = KindResult {
@@ -284,7 +305,7 @@ mod tests {
         };
         record.kinds.insert("persistentvolumeclaims".into(), result);
         let mut out = Vec::new();
-        totals(&record).write(&mut out).unwrap();
+        totals(&record, Duration::from_secs(2)).write(&mut out).unwrap();
         let expected = "\
 NAME        STATUS      CREATED   UPDATED   UNCHANGED   DIFFERS   SKIPPED   FAILED   DURATION
 nightly-1   Completed   3         0         0           1         0         0        2.0s

@@ -18,6 +18,7 @@ pub(crate) struct Create {
     /// Where to store it; `None` for a preview, which stores nothing.
     pub(crate) place: Option<Place>,
     pub(crate) name: BackupName,
+    pub(crate) name_is_made_up: bool,
     pub(crate) scope: Scope,
     /// `None` keeps it for ever.
     pub(crate) ttl: Option<GoDuration>,
@@ -47,6 +48,7 @@ pub(super) fn parse(
     Ok(Create {
         place,
         name,
+        name_is_made_up: typed.name.is_none(),
         ttl,
         labels: fields::pairs("--labels", &typed.labels, true)?,
         annotations: fields::pairs("--annotations", &typed.annotations, false)?,

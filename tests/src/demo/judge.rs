@@ -21,28 +21,59 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 /// Differences that are printed, of perhaps very many.
 const SHOWN: usize = 20;
 
-/// For another cluster: what [`RESTORED`] says, and what differs from cluster to cluster.
-static MOVED: LazyLock<Vec<Ignored>> = LazyLock::new(|| {
-    const WHY: &str = "every cluster has a certificate authority of its own";
-    let copies = RESTORED.iter().map(|entry| Ignored {
+/// What the demo's applications bring beyond [`RESTORED`].
+const HERE: [Ignored; 4] = [
+    Ignored {
+        resources: &["endpoints"],
+        path: &[
+            "metadata",
+            "annotations",
+            "endpoints.kubernetes.io/last-change-trigger-time",
+        ],
+        why: "the controller's note on when the Service was made",
+    },
+    Ignored {
+        resources: &["ipaddresses.networking.k8s.io"],
+        path: &[],
+        why: "stands for a Service's address, which is allocated anew",
+    },
+    Ignored {
+        resources: &["persistentvolumeclaims"],
+        path: &["metadata", "annotations", "pv.kubernetes.io/bound-by-controller"],
+        why: "the volume was chosen by the restore, not by the controller",
+    },
+    Ignored {
+        resources: &["persistentvolumes"],
+        path: &["metadata", "annotations", "pv.kubernetes.io/bound-by-controller"],
+        why: "the claim was chosen by the restore, not by the controller",
+    },
+];
+
+/// What differs from cluster to cluster.
+const ELSEWHERE: [Ignored; 2] = [
+    Ignored {
+        resources: &["configmaps"],
+        path: &["data", "ca.crt"],
+        why: "every cluster has a certificate authority of its own",
+    },
+    Ignored {
+        resources: &["secrets"],
+        path: &["data", "ca.crt"],
+        why: "every cluster has a certificate authority of its own",
+    },
+];
+
+static SAME_CLUSTER: LazyLock<Vec<Ignored>> = LazyLock::new(|| restored().chain(HERE).collect());
+static OTHER_CLUSTER: LazyLock<Vec<Ignored>> =
+    LazyLock::new(|| restored().chain(HERE).chain(ELSEWHERE).collect());
+
+fn restored() -> impl Iterator<Item = Ignored> {
+    RESTORED.iter().map(|entry| Ignored {
         resources: entry.resources,
         path: entry.path,
         why: entry.why,
-    });
-    let own = [
-        Ignored {
-            resources: &["configmaps"],
-            path: &["data", "ca.crt"],
-            why: WHY,
-        },
-        Ignored {
-            resources: &["secrets"],
-            path: &["data", "ca.crt"],
-            why: WHY,
-        },
-    ];
-    copies.chain(own).collect()
-});
+    })
+}
 
 /// All comparisons of one demo.
 #[derive(Debug, Default)]
@@ -56,7 +87,7 @@ impl Judge {
     /// The paths that comparisons pass over, each with its reason.
     pub(super) fn print_table(screen: &Screen) {
         screen.line("The comparison passes over these paths and no others:");
-        for entry in MOVED.iter() {
+        for entry in OTHER_CLUSTER.iter() {
             screen.line(&format!("  {entry}"));
         }
     }
@@ -69,7 +100,7 @@ impl Judge {
         before: &Snapshot,
         now: impl FnMut() -> Result<Snapshot>,
     ) -> Result<()> {
-        self.judge(screen, what, before, now, RESTORED)
+        self.judge(screen, what, before, now, SAME_CLUSTER.as_slice())
     }
 
     /// Compares with another cluster.
@@ -80,7 +111,7 @@ impl Judge {
         before: &Snapshot,
         now: impl FnMut() -> Result<Snapshot>,
     ) -> Result<()> {
-        self.judge(screen, what, before, now, MOVED.as_slice())
+        self.judge(screen, what, before, now, OTHER_CLUSTER.as_slice())
     }
 
     fn judge(
@@ -105,8 +136,9 @@ impl Judge {
 
     fn take(&mut self, screen: &Screen, what: &str, comparison: &Comparison, table: &'static [Ignored]) {
         let (compared, differences) = (comparison.compared, comparison.differences.len());
+        let objects = if compared == 1 { "object" } else { "objects" };
         screen.line(&format!(
-            "-> compared {compared} objects {what}: {differences} differences"
+            "-> compared {compared} {objects} {what}: {differences} differences"
         ));
         for difference in comparison.differences.iter().take(SHOWN) {
             screen.line(&format!("   {difference}"));
@@ -117,14 +149,14 @@ impl Judge {
         let unused = comparison.unused();
         let used = |(position, entry): (usize, &Ignored)| (!unused.contains(&entry)).then_some(position);
         self.needed.extend(table.iter().enumerate().filter_map(used));
-        self.parts.push(format!("{compared} objects {what}"));
+        self.parts.push(format!("{compared} {objects} {what}"));
         self.differences += differences;
     }
 
     /// Entries of the tables that no comparison needed.
     pub(super) fn unused(&self) -> Vec<&'static Ignored> {
         let unused = |(position, entry)| (!self.needed.contains(&position)).then_some(entry);
-        MOVED.iter().enumerate().filter_map(unused).collect()
+        OTHER_CLUSTER.iter().enumerate().filter_map(unused).collect()
     }
 
     /// What was compared and what came of it.
@@ -213,8 +245,32 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_reaches_the_verdict() {
+        let object = |colour: &str| {
+            let key = ObjectKey::namespaced("configmaps", "a", "x");
+            Snapshot::from([(
+                key,
+                json!({"metadata": {"name": "x", "uid": colour}, "data": {"colour": colour}}),
+            )])
+        };
+        let mut judge = Judge::default();
+        for (colour, differences) in [("blue", 0), ("green", 1)] {
+            let comparison = compare(&object("blue"), &object(colour), &SAME_CLUSTER);
+            judge.take(&Screen::new(), "in the test", &comparison, &SAME_CLUSTER);
+            assert_eq!(judge.verdict().1, differences);
+        }
+        let line = judge.verdict().0;
+        assert_eq!(
+            line,
+            "compared 1 object in the test, 1 object in the test: 1 differences"
+        );
+        let uid = |entry: &&Ignored| entry.path == ["metadata", "uid"];
+        assert!(!judge.unused().iter().any(uid), "the entry for uids was needed");
+    }
+
+    #[test]
     fn the_table_for_another_cluster_holds_the_one_for_the_same() {
-        assert!(MOVED.starts_with(RESTORED));
-        assert_eq!(MOVED.len(), RESTORED.len() + 2);
+        assert!(OTHER_CLUSTER.starts_with(&SAME_CLUSTER));
+        assert!(SAME_CLUSTER.starts_with(RESTORED));
     }
 }

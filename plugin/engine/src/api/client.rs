@@ -30,7 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(150);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long an answer may take to begin, unless the user says otherwise.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 
 /// How long a body may stand still.
 const STALL: Duration = Duration::from_secs(30);

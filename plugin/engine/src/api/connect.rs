@@ -52,7 +52,7 @@ pub(super) async fn configure(options: &ConnectOptions) -> Result<(Config, Strin
                 .unwrap_or_default();
             let config = Config::from_custom_kubeconfig(kubeconfig, &choice)
                 .await
-                .map_err(refuse)?;
+                .map_err(|error| refuse(&error))?;
             (config, name)
         }
         None => {
@@ -81,12 +81,12 @@ pub(super) async fn configure(options: &ConnectOptions) -> Result<(Config, Strin
 
 fn read(options: &ConnectOptions) -> Result<Option<Kubeconfig>, ApiError> {
     if let Some(path) = &options.kubeconfig {
-        return Kubeconfig::read_from(path).map(Some).map_err(refuse);
+        return Kubeconfig::read_from(path).map(Some).map_err(|error| refuse(&error));
     }
     match Kubeconfig::read() {
         Ok(kubeconfig) => Ok(Some(kubeconfig)),
         Err(KubeconfigError::FindPath | KubeconfigError::ReadConfig(..)) if in_a_pod() => Ok(None),
-        Err(error) => Err(refuse(error)),
+        Err(error) => Err(refuse(&error)),
     }
 }
 
@@ -95,8 +95,8 @@ fn in_a_pod() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
-fn refuse(error: KubeconfigError) -> ApiError {
-    let cause = std::error::Error::source(&error)
+fn refuse(error: &KubeconfigError) -> ApiError {
+    let cause = std::error::Error::source(error)
         .map(|cause| format!(": {cause}"))
         .unwrap_or_default();
     ApiError::Config {

@@ -65,7 +65,11 @@ impl PageBody {
         self.items.iter().filter_map(|range| {
             let raw = self.bytes.get(range.clone())?;
             let head = Head::parse(raw);
-            let seen = self.pass_over.as_ref().zip(head.as_ref().ok()).is_some_and(|(before, head)| key(head) <= *before);
+            let seen = self
+                .pass_over
+                .as_ref()
+                .zip(head.as_ref().ok())
+                .is_some_and(|(before, head)| key(head) <= *before);
             (!seen).then_some((raw, head))
         })
     }
@@ -152,7 +156,8 @@ impl Pager {
             .request
             .kind
             .collection_path(self.request.namespace.as_deref());
-        path.push_str(&format!("?limit={}", self.limit));
+        path.push_str("?limit=");
+        path.push_str(&self.limit.to_string());
         if !self.request.selector.is_empty() {
             path.push_str("&labelSelector=");
             path.push_str(&encode(&self.request.selector));
@@ -201,7 +206,11 @@ impl Pager {
         });
         let ranges = ranges.collect();
         self.continue_token = page.metadata.continue_token;
-        Ok(PageBody { bytes, items: ranges, pass_over })
+        Ok(PageBody {
+            bytes,
+            items: ranges,
+            pass_over,
+        })
     }
 
     /// Takes the token that the server offers in its 410, or begins again behind the last object seen.

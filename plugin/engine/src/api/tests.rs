@@ -18,7 +18,9 @@ use velero_model::resource::ApiKind;
 
 use super::{ApiClient, ApiError, ListRequest, Pager};
 
-type Answer = Box<dyn FnOnce(&Request<Body>) -> Result<Response<BoxBody<Bytes, std::io::Error>>, std::io::Error> + Send>;
+type Answer = Box<
+    dyn FnOnce(&Request<Body>) -> Result<Response<BoxBody<Bytes, std::io::Error>>, std::io::Error> + Send,
+>;
 
 /// A scripted server.
 #[derive(Clone, Default)]
@@ -29,14 +31,26 @@ struct Script {
 
 impl Script {
     fn of(answers: Vec<Answer>) -> Self {
-        Self { answers: Arc::new(Mutex::new(answers.into())), seen: Arc::default() }
+        Self {
+            answers: Arc::new(Mutex::new(answers.into())),
+            seen: Arc::default(),
+        }
     }
 
     fn client(&self) -> ApiClient {
         let script = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
-            script.seen.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
-            let answer = script.answers.lock().unwrap().pop_front().expect("a request that the script does not know");
+            script
+                .seen
+                .lock()
+                .unwrap()
+                .push(format!("{} {}", request.method(), request.uri()));
+            let answer = script
+                .answers
+                .lock()
+                .unwrap()
+                .pop_front()
+                .expect("a request that the script does not know");
             let answer = answer(&request);
             async move { answer.map_err(|error| Box::new(error) as Box<dyn std::error::Error + Send + Sync>) }
         });
@@ -44,7 +58,10 @@ impl Script {
     }
 
     fn seen(&self) -> Vec<String> {
-        assert!(self.answers.lock().unwrap().is_empty(), "the script was not played to its end");
+        assert!(
+            self.answers.lock().unwrap().is_empty(),
+            "the script was not played to its end"
+        );
         self.seen.lock().unwrap().clone()
     }
 }
@@ -52,13 +69,18 @@ impl Script {
 fn whole(code: u16, body: impl Into<Bytes>) -> Answer {
     let body = body.into();
     Box::new(move |_| {
-        let body = http_body_util::Full::new(body).map_err(|never: Infallible| match never {}).boxed();
+        let body = http_body_util::Full::new(body)
+            .map_err(|never: Infallible| match never {})
+            .boxed();
         Ok(Response::builder().status(code).body(body).unwrap())
     })
 }
 
 fn busy() -> Answer {
-    whole(429, r#"{"kind":"Status","reason":"TooManyRequests","message":"busy","details":{"retryAfterSeconds":0}}"#)
+    whole(
+        429,
+        r#"{"kind":"Status","reason":"TooManyRequests","message":"busy","details":{"retryAfterSeconds":0}}"#,
+    )
 }
 
 fn cut(code: u16) -> Answer {
@@ -67,7 +89,10 @@ fn cut(code: u16) -> Answer {
             Ok(http_body::Frame::data(Bytes::from_static(b"{\"items\":"))),
             Err(std::io::Error::other("connection reset")),
         ];
-        Ok(Response::builder().status(code).body(StreamBody::new(stream::iter(frames)).boxed()).unwrap())
+        Ok(Response::builder()
+            .status(code)
+            .body(StreamBody::new(stream::iter(frames)).boxed())
+            .unwrap())
     })
 }
 
@@ -76,12 +101,26 @@ fn lost() -> Answer {
 }
 
 fn page(names: &[&str], next: &str) -> Answer {
-    let items: Vec<String> = names.iter().map(|name| format!(r#"{{"metadata":{{"name":"{name}","namespace":"a"}}}}"#)).collect();
-    whole(200, format!(r#"{{"metadata":{{"continue":"{next}","resourceVersion":"7"}},"items":[{}]}}"#, items.join(",")))
+    let items: Vec<String> = names
+        .iter()
+        .map(|name| format!(r#"{{"metadata":{{"name":"{name}","namespace":"a"}}}}"#))
+        .collect();
+    whole(
+        200,
+        format!(
+            r#"{{"metadata":{{"continue":"{next}","resourceVersion":"7"}},"items":[{}]}}"#,
+            items.join(",")
+        ),
+    )
 }
 
 fn expired(offer: &str) -> Answer {
-    whole(410, format!(r#"{{"kind":"Status","reason":"Expired","message":"too old","metadata":{{"continue":"{offer}"}}}}"#))
+    whole(
+        410,
+        format!(
+            r#"{{"kind":"Status","reason":"Expired","message":"too old","metadata":{{"continue":"{offer}"}}}}"#
+        ),
+    )
 }
 
 fn pager(script: &Script) -> Pager {
@@ -102,7 +141,10 @@ fn pager(script: &Script) -> Pager {
 async fn names(pager: &mut Pager) -> Result<Vec<String>, ApiError> {
     let mut names = Vec::new();
     while let Some(page) = pager.next().await? {
-        names.extend(page.objects().map(|(_, head)| head.unwrap().metadata.name.into_owned()));
+        names.extend(
+            page.objects()
+                .map(|(_, head)| head.unwrap().metadata.name.into_owned()),
+        );
     }
     Ok(names)
 }
@@ -110,7 +152,10 @@ async fn names(pager: &mut Pager) -> Result<Vec<String>, ApiError> {
 #[tokio::test(start_paused = true)]
 async fn reads_are_repeated_until_they_are_whole() {
     let script = Script::of(vec![busy(), whole(503, ""), cut(200), lost(), whole(200, "{}")]);
-    assert_eq!(script.client().get("/api/v1/pods/x").await.unwrap().unwrap(), "{}");
+    assert_eq!(
+        script.client().get("/api/v1/pods/x").await.unwrap().unwrap(),
+        "{}"
+    );
     assert_eq!(script.seen().len(), 5);
 }
 
@@ -126,11 +171,19 @@ async fn reads_give_up_with_the_last_reason() {
 #[tokio::test(start_paused = true)]
 async fn writes_are_repeated_only_where_nothing_was_done() {
     let script = Script::of(vec![busy(), busy(), whole(201, "{}")]);
-    script.client().create("/api/v1/pods", Bytes::from_static(b"{}")).await.unwrap();
+    script
+        .client()
+        .create("/api/v1/pods", Bytes::from_static(b"{}"))
+        .await
+        .unwrap();
     assert_eq!(script.seen().len(), 3);
     for unknown in [lost(), cut(201), whole(504, "")] {
         let script = Script::of(vec![unknown]);
-        let error = script.client().create("/api/v1/pods", Bytes::from_static(b"{}")).await.unwrap_err();
+        let error = script
+            .client()
+            .create("/api/v1/pods", Bytes::from_static(b"{}"))
+            .await
+            .unwrap_err();
         assert!(matches!(error, ApiError::Ambiguous { .. }), "{error}");
         assert_eq!(script.seen(), [format!("{} /api/v1/pods", Method::POST)]);
     }
@@ -139,11 +192,14 @@ async fn writes_are_repeated_only_where_nothing_was_done() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_is_not_waited_for() {
     let silent = tower::service_fn(|_: Request<Body>| async {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         Ok::<_, std::io::Error>(Response::new(http_body_util::Empty::<Bytes>::new()))
     });
     let client = ApiClient::over(kube::Client::new(silent, "default"));
-    assert!(matches!(client.get("/version").await, Err(ApiError::Timeout { .. })));
+    assert!(matches!(
+        client.get("/version").await,
+        Err(ApiError::Timeout { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,13 +209,21 @@ async fn an_expired_token_is_replaced_by_the_one_that_is_offered() {
     assert_eq!(names(&mut pager).await.unwrap(), ["a", "b", "c"]);
     assert!(!pager.is_point_in_time());
     let seen = script.seen();
-    assert_eq!(seen[0], "GET /api/v1/pods?limit=100&labelSelector=app%20in%20%28a%2Cb%29");
+    assert_eq!(
+        seen[0],
+        "GET /api/v1/pods?limit=100&labelSelector=app%20in%20%28a%2Cb%29"
+    );
     assert!(seen[2].ends_with("&continue=t2"), "{seen:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_an_offer_the_list_begins_again_behind_the_last_object() {
-    let script = Script::of(vec![page(&["a", "c"], "t1"), expired(""), page(&["a", "b", "c"], "t3"), page(&["d"], "")]);
+    let script = Script::of(vec![
+        page(&["a", "c"], "t1"),
+        expired(""),
+        page(&["a", "b", "c"], "t3"),
+        page(&["d"], ""),
+    ]);
     let mut pager = pager(&script);
     assert_eq!(names(&mut pager).await.unwrap(), ["a", "c", "d"]);
     assert!(!pager.is_point_in_time());

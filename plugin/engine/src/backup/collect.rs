@@ -91,7 +91,12 @@ pub(super) async fn run(
         let (collector, queue) = (Arc::clone(collector), Arc::clone(&queue));
         workers.spawn(async move {
             let (findings, used_namespaces) = Default::default();
-            let mut worker = Worker { collector: &collector, sink, findings, used_namespaces };
+            let mut worker = Worker {
+                collector: &collector,
+                sink,
+                findings,
+                used_namespaces,
+            };
             loop {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let Some(task) = next else { break };
@@ -156,7 +161,11 @@ impl Worker<'_> {
         self.take_ordered(&mut outcome).await?;
         let everywhere = [None];
         let each: Vec<Option<String>> = task.namespaces.into_iter().map(Some).collect();
-        let mut places: VecDeque<Option<String>> = if each.is_empty() { everywhere.into() } else { each.into() };
+        let mut places: VecDeque<Option<String>> = if each.is_empty() {
+            everywhere.into()
+        } else {
+            each.into()
+        };
         let mut otherwise = task.otherwise;
         while let Some(place) = places.pop_front() {
             match self.list(&mut outcome, place.clone()).await? {
@@ -167,7 +176,9 @@ impl Worker<'_> {
                 // The kind or the namespace was deleted since we looked; there is nothing of it to keep.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
-                    let place = place.map(|namespace| format!("namespace {namespace}: ")).unwrap_or_default();
+                    let place = place
+                        .map(|namespace| format!("namespace {namespace}: "))
+                        .unwrap_or_default();
                     let message = format!("{place}{}", sentence(&error));
                     outcome.error = Some(match outcome.error.take() {
                         Some(before) => format!("{before}; {message}"),
@@ -194,14 +205,22 @@ impl Worker<'_> {
             match self.collector.api.get(&path).await {
                 Ok(Some(body)) => self.consider(outcome, &body, false).await?,
                 Ok(None) => {}
-                Err(error) => fail(outcome, object_name(namespace.as_deref(), &name), sentence(&error)),
+                Err(error) => fail(
+                    outcome,
+                    object_name(namespace.as_deref(), &name),
+                    sentence(&error),
+                ),
             }
         }
         Ok(())
     }
 
     /// One list. The next page is fetched while this one is looked at.
-    async fn list(&mut self, outcome: &mut KindOutcome, namespace: Option<String>) -> Result<Result<(), ApiError>, Stopped> {
+    async fn list(
+        &mut self,
+        outcome: &mut KindOutcome,
+        namespace: Option<String>,
+    ) -> Result<Result<(), ApiError>, Stopped> {
         let collector = self.collector;
         let mut pager = collector.api.list(ListRequest {
             kind: outcome.kind.clone(),
@@ -244,7 +263,7 @@ impl Worker<'_> {
         if let Ok(pager) = fetching.await {
             outcome.point_in_time &= pager.is_point_in_time();
             if outcome.resource_version.is_empty() {
-                outcome.resource_version = pager.resource_version().to_owned();
+                pager.resource_version().clone_into(&mut outcome.resource_version);
             }
         }
         Ok(result)
@@ -258,7 +277,11 @@ impl Worker<'_> {
                 Ok(head) => self.decide(outcome, &resource_group, raw, &head, true),
                 Err(error) => {
                     outcome.seen += 1;
-                    fail(outcome, "an object of the list".into(), format!("it cannot be read: {error}"));
+                    fail(
+                        outcome,
+                        "an object of the list".into(),
+                        format!("it cannot be read: {error}"),
+                    );
                 }
             }
             if let Sink::Archive(packer) = &mut self.sink {
@@ -270,7 +293,12 @@ impl Worker<'_> {
     }
 
     /// One object that was fetched by name.
-    pub(super) async fn consider(&mut self, outcome: &mut KindOutcome, raw: &Bytes, from_list: bool) -> Result<(), Stopped> {
+    pub(super) async fn consider(
+        &mut self,
+        outcome: &mut KindOutcome,
+        raw: &Bytes,
+        from_list: bool,
+    ) -> Result<(), Stopped> {
         let resource_group = outcome.kind.resource_group();
         match Head::parse(raw) {
             Ok(head) => self.decide(outcome, &resource_group, raw, &head, from_list),
@@ -285,10 +313,22 @@ impl Worker<'_> {
         }
     }
 
-    fn decide(&mut self, outcome: &mut KindOutcome, resource_group: &str, raw: &[u8], head: &Head<'_>, from_list: bool) {
+    fn decide(
+        &mut self,
+        outcome: &mut KindOutcome,
+        resource_group: &str,
+        raw: &[u8],
+        head: &Head<'_>,
+        from_list: bool,
+    ) {
         let collector = self.collector;
         let namespace = head.metadata.namespace.as_deref();
-        if from_list && collector.filter.position(&outcome.kind, namespace, &head.metadata.name).is_some() {
+        if from_list
+            && collector
+                .filter
+                .position(&outcome.kind, namespace, &head.metadata.name)
+                .is_some()
+        {
             // Taken already, before the list.
             return;
         }
@@ -316,7 +356,13 @@ impl Worker<'_> {
     }
 
     /// Puts an object into the archive and notes what it needs.
-    pub(super) fn store(&mut self, outcome: &mut KindOutcome, resource_group: &str, raw: &[u8], head: &Head<'_>) {
+    pub(super) fn store(
+        &mut self,
+        outcome: &mut KindOutcome,
+        resource_group: &str,
+        raw: &[u8],
+        head: &Head<'_>,
+    ) {
         let namespace = head.metadata.namespace.as_deref();
         if let Sink::Archive(packer) = &mut self.sink
             && let Err(error) = packer.push(&outcome.kind, resource_group, head, raw)
@@ -333,7 +379,11 @@ impl Worker<'_> {
             self.findings.used_namespaces.insert(namespace.to_owned());
         }
         if self.collector.is_preview {
-            let place = self.findings.by_namespace.entry(namespace.unwrap_or_default().to_owned()).or_default();
+            let place = self
+                .findings
+                .by_namespace
+                .entry(namespace.unwrap_or_default().to_owned())
+                .or_default();
             *place.entry(resource_group.to_owned()).or_default() += 1;
         }
         if self.collector.follows {
@@ -345,12 +395,18 @@ impl Worker<'_> {
         let namespace = head.metadata.namespace.as_deref();
         let findings = &mut self.findings;
         if is_related_kind(resource_group) {
-            findings.taken.insert((resource_group.to_owned(), namespace.map(str::to_owned), head.metadata.name.clone().into_owned()));
+            findings.taken.insert((
+                resource_group.to_owned(),
+                namespace.map(str::to_owned),
+                head.metadata.name.clone().into_owned(),
+            ));
         }
         if resource_group == "serviceaccounts"
             && let Some(namespace) = namespace
         {
-            findings.service_accounts.push((namespace.to_owned(), head.metadata.name.clone().into_owned()));
+            findings
+                .service_accounts
+                .push((namespace.to_owned(), head.metadata.name.clone().into_owned()));
         }
         if related::has_direct(kind) {
             // An object whose fields have odd types pulls in nothing; it is stored all the same.
@@ -364,7 +420,11 @@ impl Worker<'_> {
 impl Findings {
     /// Notes that an object is needed.
     pub(super) fn want(&mut self, related: Related) {
-        let target = (related.resource_group.into_owned(), related.namespace, related.name);
+        let target = (
+            related.resource_group.into_owned(),
+            related.namespace,
+            related.name,
+        );
         self.wanted.entry(target).or_insert(related.reason);
     }
 
@@ -381,7 +441,11 @@ impl Findings {
 impl Collector {
     /// The selector that the server can apply for us. Namespaces are all looked at: one may be needed for its content.
     fn server_side_selector(&self, kind: &ApiKind) -> String {
-        if is_namespace(kind) { String::new() } else { self.filter.selector().to_string() }
+        if is_namespace(kind) {
+            String::new()
+        } else {
+            self.filter.selector().to_string()
+        }
     }
 }
 
@@ -416,7 +480,10 @@ pub(super) fn object_name(namespace: Option<&str>, name: &str) -> String {
 /// An API error for the account of a kind.
 pub(super) fn sentence(error: &ApiError) -> String {
     if error.is_forbidden() {
-        format!("it may not be listed: {}; grant the user `list` on it, or exclude it", error.server_message())
+        format!(
+            "it may not be listed: {}; grant the user `list` on it, or exclude it",
+            error.server_message()
+        )
     } else {
         format!("the list broke off: {error}")
     }

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use velero_model::{
     backup::{
-        API_VERSION, Backup, BackupSpec, BackupStatus, FORMAT_VERSION, Metadata, Progress, STORAGE_LOCATION_LABEL,
+        API_VERSION, Backup, BackupSpec, BackupStatus, FORMAT_VERSION, Metadata, Progress,
+        STORAGE_LOCATION_LABEL,
     },
     name::label_value,
     outcome::Outcome,
@@ -38,13 +39,22 @@ pub(super) fn outcome(
     kinds.sort_by(|a, b| a.kind.cmp(&b.kind));
     let mut warnings = inventory.warnings;
     if findings.terminating > 0 {
-        warnings.push(format!("{} objects were being deleted while they were stored", findings.terminating));
+        warnings.push(format!(
+            "{} objects were being deleted while they were stored",
+            findings.terminating
+        ));
     }
     for kind in kinds.iter().filter(|kind| !kind.point_in_time) {
-        warnings.push(format!("{}: the list took so long that it does not show one moment", kind.kind));
+        warnings.push(format!(
+            "{}: the list took so long that it does not show one moment",
+            kind.kind
+        ));
     }
-    let claims: u64 =
-        kinds.iter().filter(|kind| kind.kind.resource_group() == "persistentvolumeclaims").map(|kind| kind.stored).sum();
+    let claims: u64 = kinds
+        .iter()
+        .filter(|kind| kind.kind.resource_group() == "persistentvolumeclaims")
+        .map(|kind| kind.stored)
+        .sum();
     if claims > 0 {
         warnings.push(format!("{claims} claims: manifests only, no data"));
     }
@@ -62,10 +72,18 @@ pub(super) fn outcome(
 }
 
 /// The Backup object.
-pub(super) fn backup(request: &BackupRequest, outcome: &Outcome, started: Timestamp, completed: Timestamp) -> Backup {
+pub(super) fn backup(
+    request: &BackupRequest,
+    outcome: &Outcome,
+    started: Timestamp,
+    completed: Timestamp,
+) -> Backup {
     let errors = outcome.errors().len() as u64;
     let mut labels = request.labels.clone();
-    labels.insert(STORAGE_LOCATION_LABEL.into(), label_value(&request.storage_location));
+    labels.insert(
+        STORAGE_LOCATION_LABEL.into(),
+        label_value(&request.storage_location),
+    );
     if let Some(schedule) = &request.schedule {
         labels.insert(VELERO_SCHEDULE.into(), label_value(schedule));
     }
@@ -86,14 +104,23 @@ pub(super) fn backup(request: &BackupRequest, outcome: &Outcome, started: Timest
         status: BackupStatus {
             version: Some(1),
             format_version: Some(FORMAT_VERSION.into()),
-            phase: if errors == 0 { Phase::Completed } else { Phase::PartiallyFailed },
+            phase: if errors == 0 {
+                Phase::Completed
+            } else {
+                Phase::PartiallyFailed
+            },
             start_timestamp: Some(started),
             completion_timestamp: Some(completed),
             expiration: expiration(started, request.ttl),
-            progress: Some(Progress { total_items: outcome.stored(), items_backed_up: outcome.stored() }),
+            progress: Some(Progress {
+                total_items: outcome.stored(),
+                items_backed_up: outcome.stored(),
+            }),
             errors,
             warnings: outcome.warnings.len() as u64,
-            other: [("hookStatus".to_owned(), Value::Object(serde_json::Map::new()))].into_iter().collect(),
+            other: [("hookStatus".to_owned(), Value::Object(serde_json::Map::new()))]
+                .into_iter()
+                .collect(),
         },
         other: serde_json::Map::new(),
     }
@@ -128,11 +155,18 @@ fn spec(request: &BackupRequest) -> BackupSpec {
         included_namespace_scoped_resources: words(included_namespace_scoped),
         excluded_namespace_scoped_resources: words(excluded_namespace_scoped),
         include_cluster_resources: *include_cluster_resources,
-        label_selector: Some(selector).filter(|selector| !selector.is_empty()).and_then(as_json),
+        label_selector: Some(selector)
+            .filter(|selector| !selector.is_empty())
+            .and_then(as_json),
         or_label_selectors: (!or_selector.is_empty())
             .then(|| or_selector.alternatives().iter().filter_map(as_json).collect()),
-        ordered_resources: (!ordered.is_empty())
-            .then(|| ordered.kinds().iter().map(|(kind, objects)| (kind.clone(), objects.join(","))).collect()),
+        ordered_resources: (!ordered.is_empty()).then(|| {
+            ordered
+                .kinds()
+                .iter()
+                .map(|(kind, objects)| (kind.clone(), objects.join(",")))
+                .collect()
+        }),
         ttl: request.ttl,
         storage_location: Some(request.storage_location.clone()),
         other: BackupSpec::velero_defaults(),
@@ -145,12 +179,18 @@ pub(super) fn results(outcome: &Outcome) -> Results {
     for kind in &outcome.kinds {
         for failed in &kind.failed {
             let namespace = failed.object.split_once('/').map(|(namespace, _)| namespace);
-            results.errors.push(namespace, format!("{} {}: {}", kind.kind, failed.object, failed.error));
+            results.errors.push(
+                namespace,
+                format!("{} {}: {}", kind.kind, failed.object, failed.error),
+            );
         }
     }
     let named = results.errors.len();
     // Those about single objects are filed above, the rest belongs to the cluster.
-    let rest = outcome.errors().into_iter().filter(|error| !results.errors.iter().any(|known| known == error));
+    let rest = outcome
+        .errors()
+        .into_iter()
+        .filter(|error| !results.errors.iter().any(|known| known == error));
     let rest: Vec<String> = rest.collect();
     debug_assert_eq!(named + rest.len(), outcome.errors().len());
     for error in rest {
@@ -169,16 +209,41 @@ pub(super) fn log(request: &BackupRequest, outcome: &Outcome) -> String {
     let backup = format!("{}/{}", request.velero_namespace, request.name);
     let mut line = |time: Option<Timestamp>, level: &str, message: &str| {
         // Writing into a String cannot fail.
-        let _ = writeln!(log, "time={:?} level={level} msg={message:?} backup={backup}", at(time));
+        let _ = writeln!(
+            log,
+            "time={:?} level={level} msg={message:?} backup={backup}",
+            at(time)
+        );
     };
     let (begin, end) = (outcome.started, outcome.completed);
     let source = &outcome.source;
-    line(begin, "info", &format!("Backup of cluster {:?} by kubectl-backup {}", source.cluster_name, source.tool_version));
+    line(
+        begin,
+        "info",
+        &format!(
+            "Backup of cluster {:?} by kubectl-backup {}",
+            source.cluster_name, source.tool_version
+        ),
+    );
     for kind in &outcome.kinds {
-        line(end, "info", &format!("{}: {} seen, {} stored, {} skipped", kind.kind, kind.seen, kind.stored, kind.skipped_count()));
+        line(
+            end,
+            "info",
+            &format!(
+                "{}: {} seen, {} stored, {} skipped",
+                kind.kind,
+                kind.seen,
+                kind.stored,
+                kind.skipped_count()
+            ),
+        );
     }
     for left_out in outcome.not_listed.iter().filter(|left_out| !left_out.is_error) {
-        line(end, "info", &format!("{} not listed: {}", left_out.what, left_out.reason));
+        line(
+            end,
+            "info",
+            &format!("{} not listed: {}", left_out.what, left_out.reason),
+        );
     }
     for warning in &outcome.warnings {
         line(end, "warning", warning);

@@ -45,7 +45,12 @@ pub(super) async fn related(
             }
         }
     }
-    let mut worker = Worker { collector, sink, findings, used_namespaces: BTreeSet::new() };
+    let mut worker = Worker {
+        collector,
+        sink,
+        findings,
+        used_namespaces: BTreeSet::new(),
+    };
     while let Some((target, reason)) = worker.findings.wanted.pop_first() {
         if worker.findings.taken.contains(&target) {
             continue;
@@ -65,14 +70,24 @@ pub(super) async fn related(
 /// Fetches one object; says whether it was stored.
 async fn fetch(worker: &mut Worker<'_>, inventory: &Inventory, target: &Target) -> Result<bool, Stopped> {
     let (resource_group, namespace, name) = target;
-    let Some(kind) = kind_of(inventory, resource_group) else { return Ok(false) };
+    let Some(kind) = kind_of(inventory, resource_group) else {
+        return Ok(false);
+    };
     let collector = worker.collector;
-    if !collector.filter.decide_related(&kind, namespace.as_deref()).is_take() {
+    if !collector
+        .filter
+        .decide_related(&kind, namespace.as_deref())
+        .is_take()
+    {
         return Ok(false);
     }
     let mut outcome = take_account(&mut worker.findings.kinds, &kind);
     let before = outcome.stored;
-    match collector.api.get(&object_path(&kind, namespace.as_deref(), name)).await {
+    match collector
+        .api
+        .get(&object_path(&kind, namespace.as_deref(), name))
+        .await
+    {
         // A claim may name a volume that is gone: there is nothing to take.
         Ok(None) => {}
         Ok(Some(body)) => {
@@ -80,14 +95,24 @@ async fn fetch(worker: &mut Worker<'_>, inventory: &Inventory, target: &Target) 
             match Head::parse(&body) {
                 Ok(head) => match collector.filter.decide_related_object(&kind, &head) {
                     ObjectDecision::Take => worker.store(&mut outcome, resource_group, &body, &head),
-                    ObjectDecision::Skip(rule) => outcome.skip(rule.id(), || object_name(namespace.as_deref(), name)),
+                    ObjectDecision::Skip(rule) => {
+                        outcome.skip(rule.id(), || object_name(namespace.as_deref(), name));
+                    }
                 },
-                Err(error) => fail(&mut outcome, object_name(namespace.as_deref(), name), error.to_string()),
+                Err(error) => fail(
+                    &mut outcome,
+                    object_name(namespace.as_deref(), name),
+                    error.to_string(),
+                ),
             }
         }
         Err(error) => {
             outcome.seen += 1;
-            fail(&mut outcome, object_name(namespace.as_deref(), name), sentence(&error));
+            fail(
+                &mut outcome,
+                object_name(namespace.as_deref(), name),
+                sentence(&error),
+            );
         }
     }
     let stored = outcome.stored > before;
@@ -102,8 +127,15 @@ async fn fetch(worker: &mut Worker<'_>, inventory: &Inventory, target: &Target) 
 /// All cluster role bindings, by the service accounts that they name.
 async fn bindings(collector: &Collector, inventory: &Inventory) -> Result<BindingIndex, String> {
     let mut index = BindingIndex::default();
-    let Some(kind) = kind_of(inventory, BINDINGS) else { return Ok(index) };
-    let request = ListRequest { kind, namespace: None, selector: String::new(), metadata_only: false };
+    let Some(kind) = kind_of(inventory, BINDINGS) else {
+        return Ok(index);
+    };
+    let request = ListRequest {
+        kind,
+        namespace: None,
+        selector: String::new(),
+        metadata_only: false,
+    };
     let mut pager = collector.api.list(request);
     while let Some(page) = pager.next().await.map_err(|error| sentence(&error))? {
         for (raw, _) in page.objects() {
@@ -121,11 +153,28 @@ pub(super) async fn namespaces(
     findings: Findings,
     sink: Sink,
 ) -> Result<(Findings, Sink), Stopped> {
-    let Some(kind) = &inventory.namespace_kind else { return Ok((findings, sink)) };
+    let Some(kind) = &inventory.namespace_kind else {
+        return Ok((findings, sink));
+    };
     let used = findings.used_namespaces.clone();
-    let by_name: BTreeSet<String> = inventory.namespaces.iter().flatten().chain(&used).cloned().collect();
-    let mut worker = Worker { collector, sink, findings, used_namespaces: used };
-    let task = KindTask { kind: kind.clone(), namespaces: Vec::new(), otherwise: Vec::new() };
+    let by_name: BTreeSet<String> = inventory
+        .namespaces
+        .iter()
+        .flatten()
+        .chain(&used)
+        .cloned()
+        .collect();
+    let mut worker = Worker {
+        collector,
+        sink,
+        findings,
+        used_namespaces: used,
+    };
+    let task = KindTask {
+        kind: kind.clone(),
+        namespaces: Vec::new(),
+        otherwise: Vec::new(),
+    };
     worker.list_kind(task).await?;
     let mut outcome = take_account(&mut worker.findings.kinds, kind);
     if outcome.seen == 0 && outcome.error.is_some() && !by_name.is_empty() {
@@ -148,18 +197,31 @@ pub(super) async fn namespaces(
 }
 
 fn kinds_taken(findings: &Findings) -> Vec<ApiKind> {
-    findings.kinds.iter().filter(|outcome| outcome.stored > 0).map(|outcome| outcome.kind.clone()).collect()
+    findings
+        .kinds
+        .iter()
+        .filter(|outcome| outcome.stored > 0)
+        .map(|outcome| outcome.kind.clone())
+        .collect()
 }
 
 fn kind_of(inventory: &Inventory, resource_group: &str) -> Option<ApiKind> {
-    inventory.kinds.iter().map(|kind| &kind.api).find(|kind| kind.resource_group() == resource_group).cloned()
+    inventory
+        .kinds
+        .iter()
+        .map(|kind| &kind.api)
+        .find(|kind| kind.resource_group() == resource_group)
+        .cloned()
 }
 
 fn account<'a>(kinds: &'a mut Vec<KindOutcome>, kind: &ApiKind) -> &'a mut KindOutcome {
-    let position = kinds.iter().position(|outcome| outcome.kind == *kind).unwrap_or_else(|| {
-        kinds.push(KindOutcome::new(kind.clone()));
-        kinds.len() - 1
-    });
+    let position = kinds
+        .iter()
+        .position(|outcome| outcome.kind == *kind)
+        .unwrap_or_else(|| {
+            kinds.push(KindOutcome::new(kind.clone()));
+            kinds.len() - 1
+        });
     &mut kinds[position]
 }
 

@@ -81,7 +81,16 @@ pub(super) async fn take(api: &ApiClient, scope: &Scope) -> Result<Inventory, Ba
             }),
         }
     }
-    Ok(Inventory { identity, filter, kinds: choice.taken, tasks, namespaces, namespace_kind, not_listed, warnings })
+    Ok(Inventory {
+        identity,
+        filter,
+        kinds: choice.taken,
+        tasks,
+        namespaces,
+        namespace_kind,
+        not_listed,
+        warnings,
+    })
 }
 
 fn task(kind: &ApiKind, extent: Extent, namespaces: Option<&BTreeSet<String>>) -> KindTask {
@@ -91,10 +100,22 @@ fn task(kind: &ApiKind, extent: Extent, namespaces: Option<&BTreeSet<String>>) -
     };
     let kind = kind.clone();
     if extent == Extent::PerNamespace && each.len() <= LIST_EACH_MAX {
-        KindTask { kind, namespaces: each, otherwise: Vec::new() }
+        KindTask {
+            kind,
+            namespaces: each,
+            otherwise: Vec::new(),
+        }
     } else {
-        let otherwise = if extent == Extent::PerNamespace { each } else { Vec::new() };
-        KindTask { kind, namespaces: Vec::new(), otherwise }
+        let otherwise = if extent == Extent::PerNamespace {
+            each
+        } else {
+            Vec::new()
+        };
+        KindTask {
+            kind,
+            namespaces: Vec::new(),
+            otherwise,
+        }
     }
 }
 
@@ -110,7 +131,12 @@ async fn look_at_namespaces(
     };
     let kind = namespace_kind();
     let mut existing = BTreeSet::new();
-    let request = ListRequest { kind: kind.clone(), namespace: None, selector: String::new(), metadata_only: true };
+    let request = ListRequest {
+        kind: kind.clone(),
+        namespace: None,
+        selector: String::new(),
+        metadata_only: true,
+    };
     let mut pager = api.list(request);
     loop {
         match pager.next().await {
@@ -124,12 +150,16 @@ async fn look_at_namespaces(
                     existing.insert(head.metadata.name.into_owned());
                 }
             }
-            Err(error) if error.is_forbidden() => return named_namespaces(api, filter, warnings, error).await,
+            Err(error) if error.is_forbidden() => {
+                return named_namespaces(api, filter, warnings, error).await;
+            }
             Err(error) => return Err(error.into()),
         }
     }
-    let missing: Vec<String> =
-        filter.missing_namespaces(&|name| existing.contains(name)).map(str::to_owned).collect();
+    let missing: Vec<String> = filter
+        .missing_namespaces(&|name| existing.contains(name))
+        .map(str::to_owned)
+        .collect();
     if !missing.is_empty() {
         return Err(BackupError::NoSuchNamespace { names: missing });
     }
@@ -145,13 +175,20 @@ async fn named_namespaces(
     forbidden: ApiError,
 ) -> Result<Option<BTreeSet<String>>, BackupError> {
     let Some(named) = filter.named_namespaces() else {
-        warnings.push(format!("namespaces cannot be listed: {}", forbidden.server_message()));
+        warnings.push(format!(
+            "namespaces cannot be listed: {}",
+            forbidden.server_message()
+        ));
         return Ok(None);
     };
     let named: Vec<String> = named.into_iter().map(str::to_owned).collect();
     for name in &named {
         match api.get(&object_path(&namespace_kind(), None, name)).await {
-            Ok(None) => return Err(BackupError::NoSuchNamespace { names: vec![name.clone()] }),
+            Ok(None) => {
+                return Err(BackupError::NoSuchNamespace {
+                    names: vec![name.clone()],
+                });
+            }
             Ok(Some(_)) => {}
             Err(error) if error.is_forbidden() => {}
             Err(error) => return Err(error.into()),

@@ -91,7 +91,14 @@ pub(super) fn archive(
 ) -> (Archive, JoinHandle<Result<Written, PackError>>) {
     let (members, receiver) = mpsc::channel(WAITING);
     let writer = tokio::spawn(write(upload, receiver, progress));
-    (Archive { members, deflating: Arc::new(Semaphore::new(DEFLATING)), modified }, writer)
+    (
+        Archive {
+            members,
+            deflating: Arc::new(Semaphore::new(DEFLATING)),
+            modified,
+        },
+        writer,
+    )
 }
 
 impl Archive {
@@ -111,7 +118,13 @@ impl Packer {
     ///
     /// # Errors
     /// A sentence, when its name is no legal path.
-    pub(super) fn push(&mut self, kind: &ApiKind, resource_group: &str, head: &Head<'_>, raw: &[u8]) -> Result<(), String> {
+    pub(super) fn push(
+        &mut self,
+        kind: &ApiKind,
+        resource_group: &str,
+        head: &Head<'_>,
+        raw: &[u8],
+    ) -> Result<(), String> {
         let metadata = &head.metadata;
         if metadata.name.is_empty() {
             return Err("the object has no name".into());
@@ -119,7 +132,10 @@ impl Packer {
         let path = ItemPath::format(resource_group, metadata.namespace.as_deref(), &metadata.name);
         self.spliced.clear();
         splice(raw, head, &kind.api_version(), &kind.kind, &mut self.spliced);
-        let place = self.member.append(&path, &self.spliced).map_err(|error| error.to_string())?;
+        let place = self
+            .member
+            .append(&path, &self.spliced)
+            .map_err(|error| error.to_string())?;
         self.entries.push(Entry {
             resource_group: resource_group.to_owned(),
             namespace: metadata.namespace.as_deref().map(str::to_owned),
@@ -129,7 +145,12 @@ impl Packer {
             offset: place.offset,
             size: place.size,
             uid: metadata.uid.clone().into_owned(),
-            owners: metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone().into_owned()).collect(),
+            owners: metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .map(|owner| owner.uid.clone().into_owned())
+                .collect(),
             labels: head.owned_labels(),
         });
         Ok(())
@@ -140,7 +161,11 @@ impl Packer {
     /// # Errors
     /// [`Closed`] when the archive cannot be written any more.
     pub(super) async fn flush_if_full(&mut self) -> Result<(), Closed> {
-        if self.member.is_full() { self.flush().await } else { Ok(()) }
+        if self.member.is_full() {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands on what is left.
@@ -153,11 +178,19 @@ impl Packer {
         }
         let tar = self.member.take();
         let entries = std::mem::take(&mut self.entries);
-        let permit = Arc::clone(&self.archive.deflating).acquire_owned().await.map_err(|_| Closed)?;
+        let permit = Arc::clone(&self.archive.deflating)
+            .acquire_owned()
+            .await
+            .map_err(|_| Closed)?;
         let deflating = spawn_blocking(move || {
             let bytes = member::deflate(&tar, LEVEL)?;
             drop(permit);
-            Ok(Packed { inflated: tar.len() as u64, sha256: sha256(&bytes), bytes, entries })
+            Ok(Packed {
+                inflated: tar.len() as u64,
+                sha256: sha256(&bytes),
+                bytes,
+                entries,
+            })
         });
         self.archive.members.send(deflating).await.map_err(|_| Closed)
     }
@@ -175,7 +208,12 @@ async fn write(
     let mut append = async |packed: Packed| -> Result<(), PackError> {
         let length = packed.bytes.len() as u64;
         hash.update(&packed.bytes);
-        members.push(MemberDigest { offset, length, inflated: packed.inflated, sha256: packed.sha256 });
+        members.push(MemberDigest {
+            offset,
+            length,
+            inflated: packed.inflated,
+            sha256: packed.sha256,
+        });
         for mut entry in packed.entries {
             entry.member = offset;
             entry.member_length = length;
@@ -197,7 +235,12 @@ async fn write(
     }
     if result.is_ok() {
         let bytes = member::trailer()?;
-        let trailer = Packed { inflated: 1024, sha256: sha256(&bytes), bytes, entries: Vec::new() };
+        let trailer = Packed {
+            inflated: 1024,
+            sha256: sha256(&bytes),
+            bytes,
+            entries: Vec::new(),
+        };
         result = append(trailer).await;
     }
     if let Err(error) = result {
@@ -205,10 +248,17 @@ async fn write(
         let _ = upload.abort().await;
         return Err(error);
     }
-    let digest = FileDigest { size: offset, sha256: hex(&hash.finalize()) };
+    let digest = FileDigest {
+        size: offset,
+        sha256: hex(&hash.finalize()),
+    };
     if !upload.complete().await?.is_stored() {
         let error = std::io::Error::other("another run has put an archive of the same name in the meantime");
         return Err(error.into());
     }
-    Ok(Written { digest, members, spool })
+    Ok(Written {
+        digest,
+        members,
+        spool,
+    })
 }

@@ -42,7 +42,16 @@ pub(super) struct Publisher<'a> {
 impl<'a> Publisher<'a> {
     /// `put` says whether files are locked; that they must be absent is added here.
     pub(super) fn new(bucket: &'a Arc<dyn Bucket>, keys: BackupKeys<'a>, put: Put) -> Self {
-        Self { bucket, keys, put: Put { if_absent: true, ..put }, digests: Digests::default(), stored_bytes: 0 }
+        Self {
+            bucket,
+            keys,
+            put: Put {
+                if_absent: true,
+                ..put
+            },
+            digests: Digests::default(),
+            stored_bytes: 0,
+        }
     }
 
     fn remember(&mut self, key: &str, digest: FileDigest) {
@@ -59,10 +68,15 @@ impl<'a> Publisher<'a> {
         let (list, list_chunks) = ChunkWriter::new();
         let writing = spawn_blocking(move || write_lists(written.spool, kinds, index, list));
         let (index_key, list_key) = (self.keys.index(), self.keys.resource_list());
-        let (index, list) = tokio::join!(self.stream(&index_key, index_chunks), self.stream(&list_key, list_chunks));
+        let (index, list) = tokio::join!(
+            self.stream(&index_key, index_chunks),
+            self.stream(&list_key, list_chunks)
+        );
         // A failed upload closes its channel; then the writer's error is only an echo.
         let (index, list) = (index?, list?);
-        writing.await.map_err(|stopped| BackupError::Spool(io::Error::other(stopped)))??;
+        writing
+            .await
+            .map_err(|stopped| BackupError::Spool(io::Error::other(stopped)))??;
         self.remember(&index_key, index);
         self.remember(&list_key, list);
         Ok(())
@@ -78,11 +92,19 @@ impl<'a> Publisher<'a> {
             upload.write(chunk).await?;
         }
         stored(key, &upload.complete().await?)?;
-        Ok(FileDigest { size, sha256: hex(&hash.finalize()) })
+        Ok(FileDigest {
+            size,
+            sha256: hex(&hash.finalize()),
+        })
     }
 
     /// Velero's small files and our outcome, all at once.
-    pub(super) async fn side_files(&mut self, log: &str, results: &Results, outcome: &Outcome) -> Result<(), BackupError> {
+    pub(super) async fn side_files(
+        &mut self,
+        log: &str,
+        results: &Results,
+        outcome: &Outcome,
+    ) -> Result<(), BackupError> {
         let results = serde_json::to_vec(results).map_err(BackupError::Document)?;
         let outcome = serde_json::to_vec(outcome).map_err(BackupError::Document)?;
         let files = [
@@ -114,18 +136,26 @@ impl<'a> Publisher<'a> {
         let digests = Bytes::from(self.digests.seal().map_err(BackupError::Document)?);
         let total = self.stored_bytes + digests.len() as u64;
         let digests_key = self.keys.digests();
-        stored(&digests_key, &self.bucket.put(&digests_key, digests, self.put.clone()).await?)?;
+        stored(
+            &digests_key,
+            &self.bucket.put(&digests_key, digests, self.put.clone()).await?,
+        )?;
         match self.bucket.put(&marker_key, marker, self.put.clone()).await? {
             PutOutcome::Stored { .. } => Ok(total),
-            PutOutcome::AlreadyThere | PutOutcome::Changed => {
-                Err(BackupError::Exists { name: self.keys.0.clone(), location: self.bucket.describe() })
-            }
+            PutOutcome::AlreadyThere | PutOutcome::Changed => Err(BackupError::Exists {
+                name: self.keys.0.clone(),
+                location: self.bucket.describe(),
+            }),
         }
     }
 }
 
 fn stored(key: &str, outcome: &PutOutcome) -> Result<(), BackupError> {
-    if outcome.is_stored() { Ok(()) } else { Err(BackupError::InTheWay { key: key.to_owned() }) }
+    if outcome.is_stored() {
+        Ok(())
+    } else {
+        Err(BackupError::InTheWay { key: key.to_owned() })
+    }
 }
 
 /// Compresses a small file.
@@ -135,21 +165,42 @@ pub(crate) fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-fn write_lists(spool: SortedSpool, kinds: Vec<ApiKind>, index: ChunkWriter, list: ChunkWriter) -> Result<(), BackupError> {
-    let mut by_word: Vec<(String, String)> = kinds.iter().map(|kind| (kind.resource_group(), kind.list_key())).collect();
+fn write_lists(
+    spool: SortedSpool,
+    kinds: Vec<ApiKind>,
+    index: ChunkWriter,
+    list: ChunkWriter,
+) -> Result<(), BackupError> {
+    let mut by_word: Vec<(String, String)> = kinds
+        .iter()
+        .map(|kind| (kind.resource_group(), kind.list_key()))
+        .collect();
     by_word.sort();
     let mut index = index::Writer::new(index, kinds);
-    let mut list = resource_list::Writer::new(GzEncoder::new(list, Compression::new(6))).map_err(BackupError::Spool)?;
+    let mut list =
+        resource_list::Writer::new(GzEncoder::new(list, Compression::new(6))).map_err(BackupError::Spool)?;
     for entry in spool.finish().map_err(BackupError::Spool)? {
         let entry = entry.map_err(BackupError::Spool)?;
         index.push(&entry).map_err(BackupError::Index)?;
         let position = by_word.binary_search_by(|(word, _)| word.as_str().cmp(&entry.resource_group));
-        let key = position.ok().and_then(|position| by_word.get(position)).map_or(entry.resource_group.as_str(), |(_, key)| key);
-        list.push(key, entry.namespace.as_deref(), &entry.name).map_err(BackupError::Spool)?;
+        let key = position
+            .ok()
+            .and_then(|position| by_word.get(position))
+            .map_or(entry.resource_group.as_str(), |(_, key)| key);
+        list.push(key, entry.namespace.as_deref(), &entry.name)
+            .map_err(BackupError::Spool)?;
     }
-    index.finish().map_err(BackupError::Index)?.0.close().map_err(BackupError::Spool)?;
+    index
+        .finish()
+        .map_err(BackupError::Index)?
+        .0
+        .close()
+        .map_err(BackupError::Spool)?;
     let encoder = list.finish().map_err(BackupError::Spool)?;
-    encoder.finish().and_then(ChunkWriter::close).map_err(BackupError::Spool)
+    encoder
+        .finish()
+        .and_then(ChunkWriter::close)
+        .map_err(BackupError::Spool)
 }
 
 /// A blocking writer whose bytes come out of a channel, in pieces, with back-pressure.
@@ -161,17 +212,29 @@ pub(crate) struct ChunkWriter {
 impl ChunkWriter {
     pub(crate) fn new() -> (Self, mpsc::Receiver<Bytes>) {
         let (chunks, receiver) = mpsc::channel(2);
-        (Self { buffer: Vec::with_capacity(CHUNK), chunks }, receiver)
+        (
+            Self {
+                buffer: Vec::with_capacity(CHUNK),
+                chunks,
+            },
+            receiver,
+        )
     }
 
     fn send(&mut self) -> io::Result<()> {
         let chunk = Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK)));
-        self.chunks.blocking_send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.chunks
+            .blocking_send(chunk)
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     /// Sends what is left.
     pub(crate) fn close(mut self) -> io::Result<()> {
-        if self.buffer.is_empty() { Ok(()) } else { self.send() }
+        if self.buffer.is_empty() {
+            Ok(())
+        } else {
+            self.send()
+        }
     }
 }
 

@@ -6,4 +6,4 @@
 mod bucket;
 mod write;
 
-pub(super) use write::{Fixture, gz_json, json, kind, name};
+pub(crate) use write::{Fixture, gz_json, json, kind, name};

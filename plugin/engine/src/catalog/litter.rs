@@ -15,13 +15,12 @@ use velero_model::{
 };
 
 use super::{
-    claim,
     error::CatalogError,
     folder::{self, Folder, State},
     purge::{Purged, purge},
 };
 use crate::{
-    clock,
+    claim, clock,
     storage::{Bucket, OpenUpload, Put, StorageError},
 };
 

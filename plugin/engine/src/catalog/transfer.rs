@@ -16,7 +16,6 @@ use velero_model::{
 };
 
 use super::{
-    claim::HeldClaim,
     error::CatalogError,
     folder::{self, Folder, State},
     litter::clear_dead_run,
@@ -25,6 +24,7 @@ use super::{
     volume_data::volume_data,
 };
 use crate::{
+    claim::HeldClaim,
     clock,
     progress::Progress,
     storage::{At, Bucket, Put, StorageError, delete_all},
@@ -176,7 +176,7 @@ pub(super) async fn publish(
         withdraw(to, &keys.marker(), written).await;
     }
     let released = claim.release(to).await;
-    result.and(released)
+    result.and(released.map_err(Into::into))
 }
 
 /// Removes what was written, or may have been. What cannot be removed is found by the next repair; as long as the

@@ -123,10 +123,11 @@ impl S3Location {
         }
     }
 
-    /// The location for messages, without its settings.
+    /// The location for messages: bucket, prefix and, where it is not AWS's own, the server.
     pub fn describe(&self) -> String {
         let slash = if self.prefix.is_empty() { "" } else { "/" };
-        format!("s3://{}{slash}{}", self.bucket, self.prefix)
+        let server = self.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        format!("s3://{}{slash}{}{server}", self.bucket, self.prefix)
     }
 
     /// Whether AWS itself is meant.

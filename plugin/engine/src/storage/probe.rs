@@ -107,6 +107,7 @@ async fn run(bucket: &dyn Bucket, name: &str, folder: &str, key: &str) -> Result
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn text(error: StorageError) -> String {
     error.to_string()
 }

@@ -15,10 +15,9 @@ use velero_model::{
     name::BackupName,
 };
 
-use super::error::CatalogError;
 use crate::{
     clock,
-    storage::{Bucket, Etag, Put, PutOutcome},
+    storage::{At, Bucket, Etag, Put, PutOutcome, StorageError},
 };
 
 /// A claim of ours. Released by [`Self::release`]; when it is dropped instead, it goes stale by itself.
@@ -36,7 +35,7 @@ impl Drop for HeldClaim {
 }
 
 /// A claim of this process, beginning now.
-pub(super) fn new_claim() -> Claim {
+pub fn new_claim() -> Claim {
     let now = clock::now();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Claim {
@@ -54,13 +53,16 @@ pub(super) fn new_claim() -> Claim {
 }
 
 /// Puts a claim under a condition; `None` when the condition does not hold.
-pub(super) async fn put(
+pub(crate) async fn put(
     bucket: &Arc<dyn Bucket>,
     key: &str,
     claim: &Claim,
     put: Put,
-) -> Result<Option<Etag>, CatalogError> {
-    let body = serde_json::to_vec(claim).map_err(|error| CatalogError::Worker(error.to_string()))?;
+) -> Result<Option<Etag>, StorageError> {
+    let body = serde_json::to_vec(claim).map_err(|error| StorageError::Other {
+        at: At::new("write", key, &bucket.describe()),
+        detail: error.to_string(),
+    })?;
     match bucket.put(key, body.into(), put).await? {
         PutOutcome::Stored { etag } => Ok(Some(etag)),
         PutOutcome::AlreadyThere | PutOutcome::Changed => Ok(None),
@@ -72,7 +74,7 @@ impl HeldClaim {
     ///
     /// # Errors
     /// When the location cannot be written.
-    pub async fn acquire(bucket: &Arc<dyn Bucket>, name: &BackupName) -> Result<Option<Self>, CatalogError> {
+    pub async fn acquire(bucket: &Arc<dyn Bucket>, name: &BackupName) -> Result<Option<Self>, StorageError> {
         let key = BackupKeys(name).claim();
         let claim = new_claim();
         let Some(etag) = put(bucket, &key, &claim, Put::if_absent()).await? else {
@@ -82,7 +84,7 @@ impl HeldClaim {
     }
 
     /// Keeps a claim alive that was just put.
-    pub(super) fn hold(bucket: &Arc<dyn Bucket>, key: String, claim: Claim, etag: Etag) -> Self {
+    pub(crate) fn hold(bucket: &Arc<dyn Bucket>, key: String, claim: Claim, etag: Etag) -> Self {
         let lost = CancellationToken::new();
         let beat = beat(Arc::clone(bucket), key.clone(), claim, etag, lost.clone());
         Self {
@@ -90,6 +92,11 @@ impl HeldClaim {
             heartbeat: tokio::spawn(beat),
             lost,
         }
+    }
+
+    /// Cancelled when somebody takes the claim over.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
     }
 
     /// Whether somebody took the claim over.
@@ -101,7 +108,7 @@ impl HeldClaim {
     ///
     /// # Errors
     /// When the claim cannot be deleted.
-    pub async fn release(self, bucket: &Arc<dyn Bucket>) -> Result<(), CatalogError> {
+    pub async fn release(self, bucket: &Arc<dyn Bucket>) -> Result<(), StorageError> {
         self.heartbeat.abort();
         if !self.is_lost() {
             bucket.delete(&self.key).await?;
@@ -132,10 +139,7 @@ async fn beat(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        catalog::fixture::{Fixture, name},
-        storage::Put,
-    };
+    use crate::catalog::fixture::{Fixture, name};
 
     #[tokio::test(start_paused = true)]
     async fn a_claim_has_one_holder_who_notices_when_it_is_taken_over() {

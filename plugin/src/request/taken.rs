@@ -1,0 +1,106 @@
+//! Which of the flags that every command has mean something to which command.
+//!
+//! In comes the command as typed, out goes a refusal by name of the first flag that would be ignored.
+
+use super::RequestError;
+use crate::arguments::{
+    self,
+    global::{DryRun, Global, OutputFormat},
+    location::LocationCommand,
+    restores::RestoresCommand,
+};
+
+/// What a command makes of the flags that all commands have. A flag that would be ignored is refused: somebody who gives
+/// it expects something of it.
+pub(super) struct Taken {
+    command: &'static str,
+    namespace: bool,
+    selector: bool,
+    /// Whether `--dry-run` has a meaning, if only because nothing is changed anyway.
+    dry_run: bool,
+    outputs: &'static [OutputFormat],
+}
+
+const EVERY: &[OutputFormat] = &[
+    OutputFormat::Table,
+    OutputFormat::Wide,
+    OutputFormat::Json,
+    OutputFormat::Yaml,
+    OutputFormat::Name,
+];
+const OBJECT: &[OutputFormat] = &[OutputFormat::Yaml, OutputFormat::Json];
+const TEXT: &[OutputFormat] = &[OutputFormat::Table];
+const DOCUMENT: &[OutputFormat] = &[OutputFormat::Table, OutputFormat::Json, OutputFormat::Yaml];
+
+/// What a command takes.
+pub(super) fn by(command: &arguments::Command) -> Taken {
+    use arguments::Command as Typed;
+    let of = |command, namespace, selector, dry_run, outputs| Taken {
+        command,
+        namespace,
+        selector,
+        dry_run,
+        outputs,
+    };
+    match command {
+        Typed::Create(_) => of("create", true, true, true, EVERY),
+        Typed::List(_) => of("list", false, true, true, EVERY),
+        Typed::Describe(_) => of("describe", false, false, true, DOCUMENT),
+        Typed::Contents(_) => of("contents", true, true, true, EVERY),
+        Typed::Cat(_) => of("cat", true, false, true, OBJECT),
+        Typed::Find(_) => of("find", true, false, true, EVERY),
+        Typed::Logs(_) => of("logs", false, false, true, TEXT),
+        Typed::Verify(_) => of("verify", false, false, true, DOCUMENT),
+        Typed::Download(_) => of("download", false, false, false, DOCUMENT),
+        Typed::Import(_) => of("import", false, false, false, EVERY),
+        Typed::Copy(_) => of("copy", false, false, false, EVERY),
+        Typed::Delete(_) => of("delete", false, false, true, EVERY),
+        Typed::Restore(_) => of("restore", true, true, false, EVERY),
+        Typed::Restores(restores) => match restores.command {
+            RestoresCommand::List => of("restores list", false, false, true, EVERY),
+            RestoresCommand::Describe { .. } => of("restores describe", false, false, true, DOCUMENT),
+            RestoresCommand::Logs { .. } => of("restores logs", false, false, true, TEXT),
+            RestoresCommand::Delete { .. } => of("restores delete", false, false, false, TEXT),
+        },
+        Typed::Location(location) => match location.command {
+            LocationCommand::List => of("location list", false, false, true, EVERY),
+            LocationCommand::Check { .. } => of("location check", false, false, false, DOCUMENT),
+            _ => of("location", false, false, false, TEXT),
+        },
+        Typed::Version(_) => of("version", false, false, true, DOCUMENT),
+        Typed::Completion(_) => of("completion", false, false, true, TEXT),
+    }
+}
+
+impl Taken {
+    /// Refuses what the command does not take.
+    pub(super) fn check(&self, global: &Global) -> Result<(), RequestError> {
+        let not_taken = |flag| {
+            Err(RequestError::NotTaken {
+                command: self.command,
+                flag,
+            })
+        };
+        if !self.namespace && !global.namespace.is_empty() {
+            return not_taken("--namespace");
+        }
+        if !self.selector && global.selector.is_some() {
+            return not_taken("--selector");
+        }
+        if !self.dry_run && matches!(global.dry_run, Some(DryRun::Client | DryRun::Server)) {
+            return not_taken("--dry-run");
+        }
+        match global.output {
+            Some(format) if !self.outputs.contains(&format) => Err(RequestError::Output {
+                command: self.command,
+                format: format!("{format:?}").to_lowercase(),
+                instead: if self.outputs.contains(&OutputFormat::Json) {
+                    "json or yaml"
+                } else {
+                    "table"
+                },
+            }),
+            _ => Ok(()),
+        }
+    }
+}
