@@ -55,7 +55,18 @@ pub(crate) fn command(called_as: &OsStr) -> Command {
         .disable_help_flag(true)
         .arg(help)
         // The groups list them.
-        .mut_subcommands(|command| command.hide(true))
+        .mut_subcommands(|command| with_help(command).hide(true))
+}
+
+/// The overview's own help flag switches clap's off for the whole tree; every other command gets it back: `-h` is
+/// short, `--help` explains every flag.
+fn with_help(command: Command) -> Command {
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::Help)
+        .help("Print help; --help explains all flags");
+    command.arg(help).mut_subcommands(with_help)
 }
 
 /// The command tree as it is declared.

@@ -14,6 +14,9 @@ use crate::store::Store;
 /// Bytes of each object; the API server allows 1 MiB of data.
 const BYTES: usize = 1_040_000;
 
+/// How many are needed for a backup of 1 GB, which the bars are meant for.
+const MANY: usize = 1_000;
+
 pub(super) fn measure(count: usize, runs: usize, rows: &mut Vec<Row>) -> Result<()> {
     say(&format!("{count} objects of 1 MiB: creating them"));
     let source = start("large")?;
@@ -27,9 +30,8 @@ pub(super) fn measure(count: usize, runs: usize, rows: &mut Vec<Row>) -> Result<
             done(plugin.run(["create", &format!("large-{run}")])?)?.peak_memory,
         ));
     }
-    rows.push(
-        Row::new(count, "memory of a backup of 1 MiB objects to S3", "MiB", peaks).bar(Bar::AtMost(160.0)),
-    );
+    let memory = Row::new(count, "memory of a backup of 1 MiB objects to S3", "MiB", peaks);
+    rows.push(memory.bar_from(MANY, Bar::AtMost(160.0)));
     rows.push(one_object(count, &bucket)?);
     Ok(())
 }
@@ -63,13 +65,13 @@ fn one_object(count: usize, bucket: &Store) -> Result<Row> {
     // Precise enough for a percentage.
     #[allow(clippy::cast_precision_loss)]
     let share = meter.answered() as f64 / stored as f64 * 100.0;
-    Ok(Row::new(
+    let row = Row::new(
         count,
         "read of a backup for one object of 1 MiB",
         "%",
         vec![share],
-    )
-    .bar(Bar::AtMost(1.0)))
+    );
+    Ok(row.bar_from(MANY, Bar::AtMost(1.0)))
 }
 
 fn large_object(number: usize) -> Value {

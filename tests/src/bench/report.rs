@@ -60,6 +60,15 @@ impl Row {
         }
     }
 
+    /// With a bar only where it is meant: from this number of objects on.
+    pub(super) fn bar_from(self, objects: usize, bar: Bar) -> Self {
+        if self.objects >= objects {
+            self.bar(bar)
+        } else {
+            self
+        }
+    }
+
     pub(super) fn median(&self) -> f64 {
         median(&self.runs)
     }

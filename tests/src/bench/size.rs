@@ -129,10 +129,7 @@ fn restores(folder: &Store, count: usize, runs: usize, rows: &mut Vec<Row>) -> R
     let restore = Row::new(count, "restore", "objects/s", rates)
         .against(&limit)
         .bar_at(JUDGED, Bar::AtLeast(0.85));
-    let mut peak = Row::new(count, "memory of the restore", "MiB", peaks);
-    if count >= JUDGED {
-        peak = peak.bar(Bar::AtMost(64.0));
-    }
+    let peak = Row::new(count, "memory of the restore", "MiB", peaks).bar_from(JUDGED, Bar::AtMost(64.0));
     rows.extend([limit, restore.clone(), peak]);
     Ok(restore)
 }

@@ -81,7 +81,9 @@ pub(super) async fn configure(options: &ConnectOptions) -> Result<(Config, Strin
 
 fn read(options: &ConnectOptions) -> Result<Option<Kubeconfig>, ApiError> {
     if let Some(path) = &options.kubeconfig {
-        return Kubeconfig::read_from(path).map(Some).map_err(|error| refuse(&error));
+        return Kubeconfig::read_from(path)
+            .map(Some)
+            .map_err(|error| refuse(&error));
     }
     match Kubeconfig::read() {
         Ok(kubeconfig) => Ok(Some(kubeconfig)),

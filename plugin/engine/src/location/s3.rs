@@ -126,7 +126,11 @@ impl S3Location {
     /// The location for messages: bucket, prefix and, where it is not AWS's own, the server.
     pub fn describe(&self) -> String {
         let slash = if self.prefix.is_empty() { "" } else { "/" };
-        let server = self.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        let server = self
+            .endpoint
+            .as_ref()
+            .map(|endpoint| format!(" at {endpoint}"))
+            .unwrap_or_default();
         format!("s3://{}{slash}{}{server}", self.bucket, self.prefix)
     }
 

@@ -45,13 +45,9 @@ pub(super) async fn bring_missing(run: &Arc<Run>) -> Result<(), RestoreError> {
         }
         run.check_interrupted()?;
         let name = resource_group(&chosen.kind.plural, &chosen.kind.group);
-        if let Some(entry) = run.objects.get(DEFINITIONS, None, &name).await?
+        if let Some((entry, json)) = run.stored(DEFINITIONS, &name).await?
             && !run.selects(&entry)
         {
-            let json = match run.objects.read(&entry).await {
-                Err(error) if !error.is_damage() => return Err(error.into()),
-                json => json,
-            };
             run.report.log(&format!(
                 "{DEFINITIONS} {name} comes along: the cluster does not know {}",
                 chosen.kind

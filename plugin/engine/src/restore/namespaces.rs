@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use velero_model::{index::Entry, item::Head, resource::ApiKind};
+use velero_model::{item::Head, resource::ApiKind};
 
 use super::{
     RestoreError,
@@ -145,13 +145,9 @@ async fn look(run: &Run, name: &str) -> Result<Found, Refusal> {
 
 /// Restores the namespace from the backup, or makes a bare one.
 async fn restore(run: &Run, namespace: &str, subject: &Subject) -> Result<(), RestoreError> {
-    let stored: Option<Entry> = run.objects.get(NAMESPACES, None, namespace).await?;
+    let stored = run.stored(NAMESPACES, namespace).await?;
     let stored_kind = run.objects.directory().kind(NAMESPACES).cloned();
-    if let Some((entry, kind)) = stored.zip(stored_kind) {
-        let json = match run.objects.read(&entry).await {
-            Err(error) if !error.is_damage() => return Err(error.into()),
-            json => json,
-        };
+    if let Some(((entry, json), kind)) = stored.zip(stored_kind) {
         return apply::entry(run, &kind, &entry, json).await;
     }
     match run

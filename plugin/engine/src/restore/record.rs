@@ -15,7 +15,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use uuid::Uuid;
-use velero_model::{layout::RestoreKeys, name::BackupName, phase::Phase, restore_record::RestoreRecord};
+use velero_model::{
+    layout::RestoreKeys, name::BackupName, phase::Phase, restore_record::RestoreRecord, time,
+};
 
 use super::{RestoreError, RestoreRequest, report::Collected};
 use crate::{
@@ -60,7 +62,7 @@ pub(super) fn begun(
         run_id: Uuid::new_v4().to_string(),
         request: request.to_json(),
         phase: Phase::InProgress,
-        started: Some(clock::now()),
+        started: Some(time::to_seconds(clock::now())),
         ..RestoreRecord::default()
     }
 }
@@ -283,6 +285,8 @@ async fn upload(place: &Arc<dyn Bucket>, key: &str, file: &File) -> Result<(), S
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::{restore::report::Report, storage::memory::Memory};
 
@@ -314,8 +318,8 @@ mod tests {
         // Killed here: the record says InProgress.
         let (mut records, mut again) = begin(&bucket, &request, "u").await.unwrap();
         assert_eq!(
-            again.started.map(|time| time.as_second()),
-            first.started.map(|time| time.as_second())
+            again.started.map(Timestamp::as_second),
+            first.started.map(Timestamp::as_second)
         );
         assert_ne!(again.run_id, first.run_id);
         assert!(matches!(
@@ -346,7 +350,7 @@ mod tests {
         );
         match begin(&bucket, &request, "u").await {
             Err(RestoreError::Exists { phase, backup, .. }) => {
-                assert_eq!((phase.as_str(), backup.as_str()), ("Completed", "b"))
+                assert_eq!((phase.as_str(), backup.as_str()), ("Completed", "b"));
             }
             other => panic!("{:?}", other.map(|_| ())),
         }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use velero_model::{
-    index::Entry, name::BackupName, phase::Phase, resource::ApiKind, restore_record::RestoreRecord,
+    index::Entry, name::BackupName, phase::Phase, resource::ApiKind, restore_record::RestoreRecord, time,
 };
 
 use super::{
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     api::{ApiClient, ApiError, Discovery, PatchKind},
-    catalog::Objects,
+    catalog::{CatalogError, Objects},
     clock,
     progress::Progress,
 };
@@ -64,7 +64,12 @@ pub(super) struct Run {
     /// Definitions that are there now.
     definitions: Mutex<BTreeSet<String>>,
     pending: Mutex<Pending>,
+    /// Held while an object is looked up in the backup: many at once would inflate the same member each for itself.
+    lookup: tokio::sync::Mutex<()>,
 }
+
+/// An object of the backup that was looked up; the JSON is an error where the archive is damaged.
+pub(super) type Stored = (Entry, Result<Bytes, CatalogError>);
 
 impl Run {
     #[allow(
@@ -101,6 +106,7 @@ impl Run {
             services: Mutex::default(),
             definitions: Mutex::default(),
             pending: Mutex::default(),
+            lookup: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -125,6 +131,22 @@ impl Run {
     pub(super) fn selects(&self, entry: &Entry) -> bool {
         let chosen = self.selection.kinds.get(&entry.resource_group);
         chosen.is_some_and(|chosen| self.selection.source.takes(&chosen.kind, entry))
+    }
+
+    /// Looks a cluster-scoped object up in the backup.
+    pub(super) async fn stored(
+        &self,
+        resource_group: &str,
+        name: &str,
+    ) -> Result<Option<Stored>, CatalogError> {
+        let _one_at_a_time = self.lookup.lock().await;
+        let Some(entry) = self.objects.get(resource_group, None, name).await? else {
+            return Ok(None);
+        };
+        match self.objects.read(&entry).await {
+            Err(error) if !error.is_damage() => Err(error),
+            json => Ok(Some((entry, json))),
+        }
     }
 
     /// An object of the backup by its names in the cluster.
@@ -388,7 +410,7 @@ impl Run {
         record.kinds.clone_from(&collected.kinds);
         record.errors = collected.errors;
         record.warnings = collected.warning_count;
-        record.completed = Some(clock::now());
+        record.completed = Some(time::to_seconds(clock::now()));
         record.phase = phase(&record, ended.is_ok());
         let stored = records.end(&record, &collected).await;
         ended?;

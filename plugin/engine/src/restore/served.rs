@@ -138,7 +138,6 @@ mod tests {
                 group_version: "dead.io/v1".into(),
                 reason: "gone".into(),
             }],
-            ..Discovery::default()
         });
         assert!(served.find(&kind("shop.io", "v1", true)).is_ok());
         for (group, version, namespaced, part) in [

@@ -31,9 +31,9 @@ pub(super) async fn fate(
     if !kind.group.is_empty() || kind.plural != "persistentvolumeclaims" || volume.is_empty() {
         return Ok(VolumeFate::Kept);
     }
-    let stored = match run.objects.get(VOLUMES, None, volume).await? {
-        Some(entry) => {
-            let json = run.objects.read(&entry).await?;
+    let stored = match run.stored(VOLUMES, volume).await? {
+        Some((entry, json)) => {
+            let json = json?;
             let object = serde_json::from_slice::<Value>(&json).map_err(|_| Refusal::not_json())?;
             match volume_fate(&object) {
                 VolumeFate::Kept => Some((entry, json)),

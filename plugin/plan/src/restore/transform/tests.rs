@@ -205,7 +205,7 @@ fn claims_follow_the_fate_of_their_volume() {
     for (volume, spec, notes) in [
         (
             "kept",
-            json!({"volumeName": "kept", "storageClassName": "fast"}),
+            json!({"volumeName": "kept", "storageClassName": "fast", "selector": {}}),
             vec!["data-source-dropped"],
         ),
         (

@@ -64,15 +64,15 @@ pub(super) fn claim(
     if sources.into_iter().flatten().any(|source| !source.is_null()) {
         notes.push(Note::DataSourceDropped);
     }
-    // Without a class the selector is all that finds a volume; with one it would keep the claim from a new volume.
-    if spec.get("storageClassName").and_then(Value::as_str) != Some("") {
-        spec.remove("selector");
-    }
     let note = match fate(&volume) {
         VolumeFate::Kept => return,
         VolumeFate::ProvisionedAnew => Note::EmptyVolume { volume },
         VolumeFate::Missing => Note::VolumeMissing { volume },
     };
+    // Without a class the selector is all that finds a volume; with one it would keep the claim from a new volume.
+    if spec.get("storageClassName").and_then(Value::as_str) != Some("") {
+        spec.remove("selector");
+    }
     spec.remove("volumeName");
     notes.push(note);
 }

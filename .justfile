@@ -1,0 +1,38 @@
+# What a developer types. Without just: the same lines by hand, and .ci/run for all of the check.
+
+default:
+    @just --list
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# Lints, as CI sees them.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Tests of the pure crates: seconds, no servers.
+test-pure:
+    cargo test --locked -p velero-model -p backup-plan
+
+# All tests, against real servers.
+test:
+    cargo test --workspace --locked
+
+# A disaster and the way back.
+demo *words:
+    cargo demo {{words}}
+
+# The figures of the README.
+bench *words:
+    cargo bench-suite {{words}}
+
+# One fuzz target for a minute; needs nightly and cargo-fuzz.
+fuzz target seconds="60":
+    mkdir -p target/fuzz-{{target}}
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz {{target}} target/fuzz-{{target}} tests/fuzz/corpus/{{target}} -- -max_total_time={{seconds}}
+
+# What CI runs.
+ci:
+    .ci/run

@@ -1,0 +1,12 @@
+//! Storage: one contract for all kinds of locations, and what happens when the world misbehaves.
+//!
+//! `contract` runs the same cases over memory, a folder, an S3 server in process and versitygw; `faults` puts a proxy
+//! that breaks connections between the client and a real server; `refusals` provokes what a person has to be told;
+//! `environment` is about credentials, proxies and certificates.
+//! The locations are opened as the plugin opens them.
+
+mod contract;
+mod environment;
+mod faults;
+mod refusals;
+mod subjects;
