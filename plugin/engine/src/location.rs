@@ -79,7 +79,8 @@ pub enum LocationError {
     },
     /// No location was named and there is no default.
     #[error(
-        "no location: give --location, set KUBECTL_BACKUP_LOCATION, or run `kubectl backup location default NAME`"
+        "no location: give --location, set KUBECTL_BACKUP_LOCATION, or name one with `kubectl backup location add NAME URL` \
+         and choose it with `kubectl backup location default NAME`"
     )]
     Nothing,
     /// The user's file of locations cannot be used.

@@ -15,10 +15,10 @@ use std::{
 use velero_model::index::Entry;
 
 /// Entries that are sorted in memory at once.
-const RUN: usize = 5000;
+const RUN: usize = 2000;
 
 /// Bytes that are read from a run at once while merging.
-const READ: usize = 32 << 10;
+const READ: usize = 16 << 10;
 
 /// Entries on their way to being sorted.
 #[derive(Debug, Default)]

@@ -1,10 +1,10 @@
 //! `cat`: one object of a backup, fetched by range.
 
-use backup_engine::catalog::{self, CatalogError, Objects, kinds_from_directory};
-use backup_plan::resource_names;
+use backup_engine::catalog::{self, CatalogError, Objects};
 use serde_json::Value;
 use velero_model::{index::Entry, name::BackupName};
 
+use super::contents;
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
@@ -52,10 +52,8 @@ pub(crate) async fn run(
 
 /// The object that is meant: it must be unique, the namespace of the context is never assumed.
 async fn the_one(objects: &Objects, backup: &BackupName, word: &ObjectWord) -> Result<Entry, Failure> {
-    let kinds = kinds_from_directory(objects.directory());
     let mut found = Vec::new();
-    for kind in resource_names::resolve(&word.kind, &kinds)? {
-        let group = kind.api.resource_group();
+    for group in contents::groups(objects, backup, &word.kind)? {
         found.extend(of_kind(objects, &group, word).await?);
         if !found.is_empty() {
             break;

@@ -1,7 +1,10 @@
 //! `contents`: the objects in a backup, filtered, as they stand in the index.
 
 use backup_engine::catalog::{self, EntryFilter, Objects, kinds_from_directory};
-use backup_plan::{human, resource_names};
+use backup_plan::{
+    human,
+    resource_names::{self, UnknownResource},
+};
 use futures::TryStreamExt;
 use serde_json::json;
 use velero_model::{index::Entry, name::BackupName};
@@ -39,7 +42,7 @@ pub(crate) async fn run(
     let groups = only
         .kind
         .as_deref()
-        .map(|word| groups(&objects, word))
+        .map(|word| groups(&objects, name, word))
         .transpose()?;
     let filter = EntryFilter {
         resource_groups: groups,
@@ -58,10 +61,21 @@ pub(crate) async fn run(
     Ok(Exit::Done)
 }
 
-fn groups(objects: &Objects, word: &str) -> Result<Vec<String>, Failure> {
+/// The kinds of a backup that a word means.
+pub(crate) fn groups(objects: &Objects, backup: &BackupName, word: &str) -> Result<Vec<String>, Failure> {
     let kinds = kinds_from_directory(objects.directory());
-    let found = resource_names::resolve(word, &kinds)?;
+    let found = resource_names::resolve(word, &kinds).map_err(|unknown| not_held(backup, &unknown))?;
     Ok(found.into_iter().map(|kind| kind.api.resource_group()).collect())
+}
+
+/// A backup knows the kinds that it holds and no others: the word may be a kind all the same.
+fn not_held(backup: &BackupName, unknown: &UnknownResource) -> Failure {
+    let nearest = unknown.nearest.as_ref();
+    let hint = nearest.map_or_else(String::new, |nearest| format!(", did you mean {nearest:?}?"));
+    Failure::NotFound(format!(
+        "backup {backup} holds no {}{hint}; `kubectl backup contents {backup} --kinds` shows its kinds",
+        unknown.word
+    ))
 }
 
 fn kinds(format: OutputFormat, objects: &Objects) -> Result<Exit, Failure> {

@@ -1,6 +1,6 @@
 //! `find`: which backups hold an object, newest first.
 
-use backup_engine::catalog::{self, Found};
+use backup_engine::catalog::{self, CatalogError, Found};
 use backup_plan::human;
 use serde_json::{Value, json};
 
@@ -30,7 +30,19 @@ pub(crate) async fn run(session: &Session, place: &Place, word: &ObjectWord) -> 
     );
     let finds = session.unless_interrupted(Box::pin(search)).await;
     watch.end().await;
-    let finds = finds?;
+    let finds = finds.map_err(|failure| match failure {
+        // Backups know the kinds that they hold and no others: the word may be a kind all the same.
+        Failure::Catalog(CatalogError::Kind(unknown)) => {
+            let nearest = unknown.nearest.as_ref();
+            let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest:?}?"));
+            let location = opened.bucket.describe();
+            Failure::NotFound(format!(
+                "no backup in {location} holds any {}{hint}",
+                unknown.word
+            ))
+        }
+        other => other,
+    })?;
     for unreadable in &finds.unreadable {
         view::warn(&format!(
             "backup {} could not be searched: {}",

@@ -56,7 +56,7 @@ pub(crate) async fn run(
     for unreadable in &listing.unreadable {
         view::warn(&format!("backup {}: {}", unreadable.name, unreadable.reason));
     }
-    let mut rows = rows(&listing, clock::now());
+    let mut rows = rows(&listing);
     let missing = missing(&rows, names);
     rows.retain(|row| {
         (names.is_empty() || names.iter().any(|name| name.as_str() == row.name))
@@ -86,18 +86,13 @@ fn missing(rows: &[Row], names: &[BackupName]) -> Vec<String> {
         .collect()
 }
 
-fn rows(listing: &Listing, now: Timestamp) -> Vec<Row> {
+fn rows(listing: &Listing) -> Vec<Row> {
     let mut rows: Vec<Row> = listing.backups.iter().map(row).collect();
     for unreadable in &listing.unreadable {
         rows.push(bare(&unreadable.name, "Unreadable", None));
     }
     for running in &listing.running {
-        let status = if running.claim.is_stale(now) {
-            "Abandoned"
-        } else {
-            "InProgress"
-        };
-        rows.push(bare(&running.name, status, Some(running.claim.started)));
+        rows.push(bare(&running.name, "InProgress", Some(running.claim.started)));
     }
     rows
 }

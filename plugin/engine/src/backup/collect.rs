@@ -231,16 +231,14 @@ impl Worker<'_> {
         let (sender, mut pages) = mpsc::channel::<Result<PageBody, ApiError>>(1);
         let fetching = tokio::spawn(async move {
             loop {
+                // A place first, then the page: one page is looked at, one waits or is on its way, and no more. A closed
+                // channel means that nobody wants to know any more.
+                let Ok(place) = sender.reserve().await else { break };
                 match pager.next().await {
                     Ok(None) => break,
-                    Ok(Some(page)) => {
-                        if sender.send(Ok(page)).await.is_err() {
-                            break;
-                        }
-                    }
+                    Ok(Some(page)) => place.send(Ok(page)),
                     Err(error) => {
-                        // A closed channel means that nobody wants to know any more.
-                        let _ = sender.send(Err(error)).await;
+                        place.send(Err(error));
                         break;
                     }
                 }

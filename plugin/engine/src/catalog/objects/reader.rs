@@ -27,10 +27,10 @@ use super::{
 pub(super) const INDEX_PART_MAX: u64 = 64 << 20;
 
 /// Compressed bytes of neighbouring blocks that one request fetches.
-const BATCH: u64 = 256 << 10;
+const BATCH: u64 = 32 << 10;
 
 /// Parsed blocks that are kept.
-const RECENT_BLOCKS: usize = 16;
+const RECENT_BLOCKS: usize = 8;
 
 /// Inflated members that are kept.
 const RECENT_MEMBERS: usize = 3;
