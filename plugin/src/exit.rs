@@ -235,7 +235,9 @@ fn of_location(error: &LocationError) -> Exit {
 
 fn of_backup(error: &BackupError) -> Exit {
     match error {
-        BackupError::Exists { .. } | BackupError::Claimed { .. } => Exit::Refused,
+        BackupError::Exists { .. } | BackupError::Claimed { .. } | BackupError::NothingReadable { .. } => {
+            Exit::Refused
+        }
         BackupError::NoSuchNamespace { .. } | BackupError::NothingToBackUp => Exit::NotFound,
         BackupError::Scope(_) => Exit::Usage,
         BackupError::Api(error) => of_api(error),

@@ -8,11 +8,16 @@ mod table;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use serde_json::Value;
 
 pub use self::table::{AT_REST, Ignored, RESTORED};
 use crate::snapshot::{ObjectKey, Snapshot};
+
+/// How long controllers may be busy after a restore.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// One thing that is not the same on both sides.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +132,23 @@ pub fn compare(left: &Snapshot, right: &Snapshot, table: &'static [Ignored]) -> 
         }
     }
     comparison
+}
+
+/// Compares with what `now` gives, again and again while there are differences and controllers may still be busy. Gives
+/// the last comparison.
+pub fn compare_settled(
+    before: &Snapshot,
+    mut now: impl FnMut() -> Result<Snapshot>,
+    table: &'static [Ignored],
+) -> Result<Comparison> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    loop {
+        let comparison = compare(before, &now()?, table);
+        if comparison.differences.is_empty() || Instant::now() > deadline {
+            return Ok(comparison);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
 
 type Found = (Vec<String>, Option<Value>, Option<Value>);

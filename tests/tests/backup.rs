@@ -36,7 +36,7 @@ fn marker(store: &Store, name: &str) -> Result<Value> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
-fn config_map(namespace: &str, name: &str, labels: Value) -> Value {
+fn config_map(namespace: &str, name: &str, labels: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": name, "namespace": namespace, "labels": labels }, "data": { "a": "1" }
@@ -157,11 +157,11 @@ fn labels_globs_and_the_exclude_label_decide() -> Result<()> {
     let (first, second) = (cluster.namespace()?, cluster.namespace()?);
     let hidden = cluster.namespace()?;
     for namespace in [&first, &second, &hidden] {
-        cluster.create(config_map(namespace.name(), "web", json!({ "app": "web" })))?;
-        cluster.create(config_map(namespace.name(), "db", json!({ "app": "db" })))?;
-        cluster.create(config_map(namespace.name(), "cache", json!({ "app": "cache" })))?;
+        cluster.create(config_map(namespace.name(), "web", &json!({ "app": "web" })))?;
+        cluster.create(config_map(namespace.name(), "db", &json!({ "app": "db" })))?;
+        cluster.create(config_map(namespace.name(), "cache", &json!({ "app": "cache" })))?;
         let secret = json!({ "app": "web", "velero.io/exclude-from-backup": "true" });
-        cluster.create(config_map(namespace.name(), "left-out", secret))?;
+        cluster.create(config_map(namespace.name(), "left-out", &secret))?;
     }
     cluster.patch(
         &format!("/api/v1/namespaces/{hidden}"),
@@ -240,7 +240,7 @@ fn ordered_objects_go_first() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = cluster.namespace()?;
     for name in ["a", "b", "c", "d"] {
-        cluster.create(config_map(namespace.name(), name, json!({})))?;
+        cluster.create(config_map(namespace.name(), name, &json!({})))?;
     }
     let store = Store::folder()?;
     let order = format!("configmaps={namespace}/d,{namespace}/c");
@@ -306,7 +306,7 @@ fn a_dead_api_group_is_named_and_the_rest_goes_on() -> Result<()> {
 fn a_kind_that_may_not_be_listed_is_named_and_the_rest_goes_on() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = cluster.namespace()?;
-    cluster.create(config_map(namespace.name(), "prices", json!({})))?;
+    cluster.create(config_map(namespace.name(), "prices", &json!({})))?;
     cluster.create(json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
         "metadata": { "name": "reader", "namespace": namespace.name() },
@@ -319,6 +319,11 @@ fn a_kind_that_may_not_be_listed_is_named_and_the_rest_goes_on() -> Result<()> {
         "subjects": [{ "kind": "User", "name": "tenant", "apiGroup": "rbac.authorization.k8s.io" }]
     }))?;
     let store = Store::folder()?;
+    let stranger = Plugin::new(cluster, &store)?.with_kubeconfig(&cluster.kubeconfig_as("stranger")?)?;
+    stranger
+        .run(["create", "none", "-n", namespace.name()])?
+        .exits(4)
+        .stderr_has("may not be listed");
     let tenant = Plugin::new(cluster, &store)?.with_kubeconfig(&cluster.kubeconfig_as("tenant")?)?;
     tenant
         .run([
@@ -395,7 +400,7 @@ fn a_changing_cluster_is_backed_up_without_errors() -> Result<()> {
 }
 
 fn cluster_create_and_delete(cluster: &Cluster, name: &str) -> Result<()> {
-    cluster.create(config_map("default", name, json!({})))?;
+    cluster.create(config_map("default", name, &json!({})))?;
     cluster.delete(&format!("/api/v1/namespaces/default/configmaps/{name}"))
 }
 
@@ -406,7 +411,7 @@ fn a_list_whose_token_expires_loses_and_doubles_nothing() -> Result<()> {
         .apiserver_flag("--feature-gates=ListFromCacheSnapshot=false")
         .start()?;
     cluster.create_many(900, |number| {
-        config_map("default", &format!("c-{number:04}"), json!({}))
+        config_map("default", &format!("c-{number:04}"), &json!({}))
     })?;
     let seen = backup_tests::runtime::run({
         let kubeconfig = cluster.kubeconfig().to_owned();
@@ -429,7 +434,7 @@ fn a_list_whose_token_expires_loses_and_doubles_nothing() -> Result<()> {
         }
     })?;
     let (mut pager, first) = seen;
-    cluster.create(config_map("default", "after", json!({})))?;
+    cluster.create(config_map("default", "after", &json!({})))?;
     cluster.compact()?;
     let (pager, rest) = backup_tests::runtime::run(async move {
         let mut pages = vec![first];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use backup_tests::applications;
 use backup_tests::cluster::Cluster;
-use backup_tests::plugin::Plugin;
+use backup_tests::plugin::{Plugin, Running};
 use backup_tests::scratch::Scratch;
 use backup_tests::store::Store;
 use flate2::{Compression, write::GzEncoder};
@@ -310,7 +310,7 @@ fn of_two_runs_under_one_name_one_wins() -> Result<()> {
         let runs: Vec<_> = (0..3)
             .map(|_| plugin.spawn(["create", "same"]))
             .collect::<Result<_>>()?;
-        let ran: Vec<_> = runs.into_iter().map(|run| run.wait()).collect::<Result<_>>()?;
+        let ran: Vec<_> = runs.into_iter().map(Running::wait).collect::<Result<_>>()?;
         let mut codes: Vec<i32> = ran.iter().map(|ran| ran.code).collect();
         codes.sort_unstable();
         let said: Vec<&String> = ran.iter().map(|ran| &ran.stderr).collect();
@@ -420,9 +420,9 @@ fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            found.extend(walk(&path)?)
+            found.extend(walk(&path)?);
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
     Ok(found)

@@ -146,6 +146,12 @@ pub enum BackupError {
         "nothing in the cluster matches what was asked for; `--dry-run` shows which rule leaves what out"
     )]
     NothingToBackUp,
+    /// Nothing could be read.
+    #[error("nothing of what was asked for may be read by this user, so there is no backup: {}", .reasons.join("; "))]
+    NothingReadable {
+        /// Why, per kind.
+        reasons: Vec<String>,
+    },
     /// The user stopped it.
     #[error("interrupted; nothing of the backup is left in the location")]
     Interrupted,
@@ -308,7 +314,7 @@ async fn write(
     };
     let written = joined(writer.await)?;
     if written.spool.is_empty() {
-        return Err(BackupError::NothingToBackUp);
+        return Err(describe::nothing(&findings));
     }
     progress.set_step("writing the index");
     let completed = time::to_seconds(clock::now());

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use backup_engine::catalog::{self, DeleteOptions, DeleteSummary};
+use backup_engine::catalog::{self, DeleteOptions, DeleteSummary, Purged};
 use backup_plan::human;
 use serde_json::{Value, json};
 use velero_model::name::BackupName;
@@ -93,11 +93,9 @@ async fn one(
     match session.common.output {
         OutputFormat::Json | OutputFormat::Yaml => {}
         OutputFormat::Name => view::print(&format!("backup/{name}\n"))?,
-        OutputFormat::Table | OutputFormat::Wide => view::print(&format!(
-            "backup/{name} deleted from {location} ({}, {})\n",
-            count(summary.purged.keys, "file"),
-            human::bytes(summary.purged.bytes)
-        ))?,
+        OutputFormat::Table | OutputFormat::Wide => {
+            view::print(&format!("backup/{name} {}\n", done(&summary.purged, &location)))?;
+        }
     }
     let exit = if summary.is_complete() {
         Exit::Done
@@ -153,6 +151,20 @@ async fn confirm(session: &Session, name: &BackupName, location: &str) -> Result
     }
 }
 
+/// What became of it. Versions that a lock keeps are hidden by the deletion, not removed.
+fn done(purged: &Purged, location: &str) -> String {
+    if purged.locked.is_empty() {
+        let files = count(purged.keys, "file");
+        format!(
+            "deleted from {location} ({files}, {})",
+            human::bytes(purged.bytes)
+        )
+    } else {
+        let locked = count(purged.locked.len() as u64, "version");
+        format!("hidden in {location}; a lock keeps {locked} of its files")
+    }
+}
+
 /// What is left behind, a line each.
 fn lines(summary: &DeleteSummary) -> Vec<String> {
     let name = &summary.name;
@@ -184,6 +196,12 @@ fn lines(summary: &DeleteSummary) -> Vec<String> {
             "restores without a record of ours stay, because it is not known whether they are of backup {name}: {}",
             names.join(", ")
         ));
+    }
+    if !summary.purged.locked.is_empty() {
+        lines.push(
+            "what a lock keeps stays hidden; remove it with the store's own tools when the lock has run out"
+                .to_owned(),
+        );
     }
     if !summary.purged.failures.is_empty() {
         lines.push(format!(
@@ -221,6 +239,15 @@ mod tests {
             ..DeleteSummary::default()
         };
         assert!(lines(&summary).is_empty());
+        assert_eq!(
+            done(&summary.purged, "s3://b"),
+            "deleted from s3://b (0 files, 0B)"
+        );
+        summary.purged.locked.push("a version is locked".into());
+        assert_eq!(
+            done(&summary.purged, "s3://b"),
+            "hidden in s3://b; a lock keeps 1 version of its files"
+        );
         summary.purged.failures.push("access denied".into());
         summary.restores_left.push(BackupName::parse("r").unwrap());
         let text = lines(&summary).join("\n");

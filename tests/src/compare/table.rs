@@ -6,7 +6,7 @@ use std::fmt;
 use super::printed;
 
 /// A path that may differ, and why. `*` stands for any key or position.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ignored {
     /// The kinds it holds for, as `resource.group`; empty for all.
     pub resources: &'static [&'static str],
@@ -42,6 +42,8 @@ pub const AT_REST: &[Ignored] = &[
         "leases are renewed all the time",
     ),
 ];
+
+const BOUND_BY_CONTROLLER: &[&str] = &["metadata", "annotations", "pv.kubernetes.io/bound-by-controller"];
 
 const NEW_OBJECT: &str = "the server gives it to every new object";
 const BOUND_AGAIN: &str = "names the claim, which is a new object";
@@ -87,14 +89,14 @@ pub const RESTORED: &[Ignored] = &[
         BOUND_AGAIN,
     ),
     ignored(
-        &["jobs.batch"],
-        &["metadata", "labels", "batch.kubernetes.io/controller-uid"],
-        NEW_JOB,
+        &["persistentvolumes"],
+        BOUND_BY_CONTROLLER,
+        "the restore chose the claim",
     ),
     ignored(
-        &["jobs.batch"],
-        &["metadata", "labels", "controller-uid"],
-        NEW_JOB,
+        &["persistentvolumeclaims"],
+        BOUND_BY_CONTROLLER,
+        "the restore chose the volume",
     ),
     ignored(
         &["jobs.batch"],
@@ -140,9 +142,18 @@ pub const RESTORED: &[Ignored] = &[
         "made anew for each Service, under a new name",
     ),
     ignored(
-        &["leases.coordination.k8s.io"],
-        &["spec"],
-        "held by whoever runs now",
+        &["ipaddresses.networking.k8s.io"],
+        &[],
+        "stands for a Service's address, which is allocated anew",
+    ),
+    ignored(
+        &["endpoints"],
+        &[
+            "metadata",
+            "annotations",
+            "endpoints.kubernetes.io/last-change-trigger-time",
+        ],
+        "the controller's note on when the Service was made",
     ),
 ];
 

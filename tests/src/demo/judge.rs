@@ -1,55 +1,23 @@
 //! What was there before against what is there now.
 //!
-//! In come two snapshots made by code that shares nothing with the product; out come counts and differences. Controllers
-//! may still be busy after a restore, so a difference counts when it is still there half a minute later.
+//! In come two snapshots made by code that shares nothing with the product; out come counts and differences. A
+//! difference counts when controllers have had their time and it is still there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::screen::Screen;
 use crate::cluster::Cluster;
-use crate::compare::{Comparison, Ignored, RESTORED, compare};
+use crate::compare::{Comparison, Ignored, RESTORED, compare_settled};
 use crate::snapshot::{self, ObjectKey, Snapshot};
-
-/// How long controllers may take.
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Differences that are printed, of perhaps very many.
 const SHOWN: usize = 20;
 
-/// What the demo's applications bring beyond [`RESTORED`].
-const HERE: [Ignored; 4] = [
-    Ignored {
-        resources: &["endpoints"],
-        path: &[
-            "metadata",
-            "annotations",
-            "endpoints.kubernetes.io/last-change-trigger-time",
-        ],
-        why: "the controller's note on when the Service was made",
-    },
-    Ignored {
-        resources: &["ipaddresses.networking.k8s.io"],
-        path: &[],
-        why: "stands for a Service's address, which is allocated anew",
-    },
-    Ignored {
-        resources: &["persistentvolumeclaims"],
-        path: &["metadata", "annotations", "pv.kubernetes.io/bound-by-controller"],
-        why: "the volume was chosen by the restore, not by the controller",
-    },
-    Ignored {
-        resources: &["persistentvolumes"],
-        path: &["metadata", "annotations", "pv.kubernetes.io/bound-by-controller"],
-        why: "the claim was chosen by the restore, not by the controller",
-    },
-];
-
-/// What differs from cluster to cluster.
+/// What differs from cluster to cluster, beyond [`RESTORED`].
 const ELSEWHERE: [Ignored; 2] = [
     Ignored {
         resources: &["configmaps"],
@@ -63,17 +31,8 @@ const ELSEWHERE: [Ignored; 2] = [
     },
 ];
 
-static SAME_CLUSTER: LazyLock<Vec<Ignored>> = LazyLock::new(|| restored().chain(HERE).collect());
 static OTHER_CLUSTER: LazyLock<Vec<Ignored>> =
-    LazyLock::new(|| restored().chain(HERE).chain(ELSEWHERE).collect());
-
-fn restored() -> impl Iterator<Item = Ignored> {
-    RESTORED.iter().map(|entry| Ignored {
-        resources: entry.resources,
-        path: entry.path,
-        why: entry.why,
-    })
-}
+    LazyLock::new(|| RESTORED.iter().copied().chain(ELSEWHERE).collect());
 
 /// All comparisons of one demo.
 #[derive(Debug, Default)]
@@ -100,7 +59,7 @@ impl Judge {
         before: &Snapshot,
         now: impl FnMut() -> Result<Snapshot>,
     ) -> Result<()> {
-        self.judge(screen, what, before, now, SAME_CLUSTER.as_slice())
+        self.judge(screen, what, before, now, RESTORED)
     }
 
     /// Compares with another cluster.
@@ -119,17 +78,10 @@ impl Judge {
         screen: &Screen,
         what: &str,
         before: &Snapshot,
-        mut now: impl FnMut() -> Result<Snapshot>,
+        now: impl FnMut() -> Result<Snapshot>,
         table: &'static [Ignored],
     ) -> Result<()> {
-        let deadline = Instant::now() + SETTLED_WITHIN;
-        let comparison = loop {
-            let comparison = compare(before, &now()?, table);
-            if comparison.differences.is_empty() || Instant::now() > deadline {
-                break comparison;
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        };
+        let comparison = compare_settled(before, now, table)?;
         self.take(screen, what, &comparison, table);
         Ok(())
     }
@@ -217,6 +169,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::compare::compare;
 
     #[test]
     fn a_renamed_namespace_differs_in_nothing_but_its_name() {
@@ -255,8 +208,8 @@ mod tests {
         };
         let mut judge = Judge::default();
         for (colour, differences) in [("blue", 0), ("green", 1)] {
-            let comparison = compare(&object("blue"), &object(colour), &SAME_CLUSTER);
-            judge.take(&Screen::new(), "in the test", &comparison, &SAME_CLUSTER);
+            let comparison = compare(&object("blue"), &object(colour), RESTORED);
+            judge.take(&Screen::new(), "in the test", &comparison, RESTORED);
             assert_eq!(judge.verdict().1, differences);
         }
         let line = judge.verdict().0;
@@ -270,7 +223,6 @@ mod tests {
 
     #[test]
     fn the_table_for_another_cluster_holds_the_one_for_the_same() {
-        assert!(OTHER_CLUSTER.starts_with(&SAME_CLUSTER));
-        assert!(SAME_CLUSTER.starts_with(RESTORED));
+        assert!(OTHER_CLUSTER.starts_with(RESTORED));
     }
 }

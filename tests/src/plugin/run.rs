@@ -105,7 +105,7 @@ impl Running {
 
     /// How it ended, if it did.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
-        self.peak_memory = self.peak_memory.max(peak_memory(self.pid()));
+        self.look_at_memory();
         Ok(self.child.try_wait()?)
     }
 
@@ -124,7 +124,13 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        // What was waited for may be there at the first look, and the next thing may be the end of it.
+        self.look_at_memory();
         Ok(())
+    }
+
+    fn look_at_memory(&mut self) {
+        self.peak_memory = self.peak_memory.max(peak_memory(self.pid()));
     }
 
     /// Waits for its end.

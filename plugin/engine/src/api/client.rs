@@ -16,7 +16,7 @@ use velero_model::resource::ApiKind;
 
 use super::{
     connect::{self, ConnectOptions},
-    error::{ApiError, Status},
+    error::{ApiError, Status, chain},
     rate::Rate,
 };
 
@@ -497,20 +497,6 @@ fn is_connect_error(error: &(dyn StdError + 'static)) -> bool {
         next = error.source();
     }
     false
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use http::{HeaderValue, header::USER_AGENT};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
-use super::error::ApiError;
+use super::error::{ApiError, chain};
 
 /// kubectl's connection flags.
 #[derive(Debug, Clone, Default)]
@@ -98,11 +98,8 @@ fn in_a_pod() -> bool {
 }
 
 fn refuse(error: &KubeconfigError) -> ApiError {
-    let cause = std::error::Error::source(error)
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
     ApiError::Config {
-        problem: format!("the kubeconfig cannot be used: {error}{cause}"),
+        problem: format!("the kubeconfig cannot be used: {}", chain(error)),
         next: NEXT,
     }
 }

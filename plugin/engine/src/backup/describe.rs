@@ -24,7 +24,24 @@ use velero_model::{
     time,
 };
 
-use super::{BackupRequest, collect::Findings, expiration, inventory::Inventory};
+use super::{BackupError, BackupRequest, collect::Findings, expiration, inventory::Inventory};
+
+/// Reasons that an error about everything shows.
+const REASONS: usize = 3;
+
+/// Why a run that stored nothing ended so.
+pub(super) fn nothing(findings: &Findings) -> BackupError {
+    let reasons = findings
+        .kinds
+        .iter()
+        .filter_map(|kind| Some(format!("{}: {}", kind.kind, kind.error.as_ref()?)));
+    let reasons: Vec<String> = reasons.take(REASONS).collect();
+    if reasons.is_empty() {
+        BackupError::NothingToBackUp
+    } else {
+        BackupError::NothingReadable { reasons }
+    }
+}
 
 /// The account of a run.
 pub(super) fn outcome(
