@@ -35,7 +35,10 @@ fn contents_are_what_the_tarball_holds() -> Result<()> {
         for item in items {
             let object = &archive[&key(item)];
             assert_eq!(item["uid"], object["metadata"]["uid"]);
-            let labels = object["metadata"].get("labels").cloned().unwrap_or_else(|| json!({}));
+            let labels = object["metadata"]
+                .get("labels")
+                .cloned()
+                .unwrap_or_else(|| json!({}));
             assert_eq!(item["labels"], labels);
         }
         let yaml = site.plugin.run(["contents", "b", "-o", "yaml"])?.ok().stdout;
@@ -73,13 +76,27 @@ fn contents_are_filtered_by_kind_name_namespace_and_label() -> Result<()> {
         ] {
             let words = ["contents", "b"].into_iter().chain(words.iter().copied());
             let listed = site.plugin.json(words.clone())?;
-            assert_eq!(fields(&listed, "name"), expected, "{:?}", words.collect::<Vec<_>>());
+            assert_eq!(
+                fields(&listed, "name"),
+                expected,
+                "{:?}",
+                words.collect::<Vec<_>>()
+            );
         }
-        let wide = site.plugin.run(["contents", "b", "cm/prices", "-o", "wide"])?.ok();
+        let wide = site
+            .plugin
+            .run(["contents", "b", "cm/prices", "-o", "wide"])?
+            .ok();
         let wide = wide.stdout_has("app=web").stdout_has("UID");
         assert_eq!(wide.stdout.lines().count(), 2);
-        site.plugin.run(["contents", "b", "cm", "-o", "name"])?.ok().stdout_has("prices");
-        site.plugin.run(["contents", "b", "cm/nothing"])?.ok().stderr_has("nothing in backup b matches");
+        site.plugin
+            .run(["contents", "b", "cm", "-o", "name"])?
+            .ok()
+            .stdout_has("prices");
+        site.plugin
+            .run(["contents", "b", "cm/nothing"])?
+            .ok()
+            .stderr_has("nothing in backup b matches");
         site.plugin.run(["contents", "b", "cm", "--kinds"])?.exits(2);
     }
     Ok(())
@@ -88,12 +105,22 @@ fn contents_are_filtered_by_kind_name_namespace_and_label() -> Result<()> {
 #[test]
 fn a_kind_that_the_backup_does_not_hold_is_not_found() -> Result<()> {
     let site = Site::with_backup(Store::folder()?, "b")?;
-    site.plugin.run(["contents", "b", "ingresses"])?.exits(5).stderr_has("backup b holds no");
-    site.plugin.run(["cat", "b", "ingress/web"])?.exits(5).stderr_has("backup b holds no");
+    site.plugin
+        .run(["contents", "b", "ingresses"])?
+        .exits(5)
+        .stderr_has("backup b holds no");
+    site.plugin
+        .run(["cat", "b", "ingress/web"])?
+        .exits(5)
+        .stderr_has("backup b holds no");
     site.plugin
         .run(["cat", "b", "configmpa/prices"])?
         .exits(5)
         .stderr_has("did you mean \"configmaps\"");
+    site.plugin
+        .run(["find", "ingress/web"])?
+        .exits(5)
+        .stderr_has("holds any ingress");
     Ok(())
 }
 
@@ -115,11 +142,19 @@ fn cat_gives_what_the_cluster_had() -> Result<()> {
         let site = Site::with_backup(store, "b")?;
         let namespace = site.namespace.name();
         for (word, path) in paths(namespace) {
-            let word = if word.ends_with('/') { format!("{word}{namespace}") } else { word.to_owned() };
+            let word = if word.ends_with('/') {
+                format!("{word}{namespace}")
+            } else {
+                word.to_owned()
+            };
             let had = site.cluster.get(&path)?.with_context(|| path.clone())?;
             let json = site.plugin.json(["cat", "b", &word, "--show-secrets"])?;
             assert_eq!(json, had);
-            let yaml = site.plugin.run(["cat", "b", &word, "--show-secrets"])?.ok().stdout;
+            let yaml = site
+                .plugin
+                .run(["cat", "b", &word, "--show-secrets"])?
+                .ok()
+                .stdout;
             assert_eq!(serde_saphyr::from_str::<Value>(&yaml)?, had);
         }
         let masked = site.plugin.json(["cat", "b", "secret/login", "-n", namespace])?;
@@ -129,7 +164,10 @@ fn cat_gives_what_the_cluster_had() -> Result<()> {
             .run(["cat", "b", "cm/prices", "-n", "elsewhere"])?
             .exits(5)
             .stderr_has("in namespace elsewhere");
-        site.plugin.run(["cat", "b", "prices"])?.exits(2).stderr_has("KIND/NAME");
+        site.plugin
+            .run(["cat", "b", "prices"])?
+            .exits(2)
+            .stderr_has("KIND/NAME");
     }
     Ok(())
 }
@@ -138,9 +176,12 @@ fn cat_gives_what_the_cluster_had() -> Result<()> {
 fn a_name_in_two_namespaces_is_never_guessed() -> Result<()> {
     let site = Site::on(Store::folder()?)?;
     let second = site.cluster.namespace()?;
-    site.cluster.create(config_map(second.name(), "prices", "second"))?;
+    site.cluster
+        .create(config_map(second.name(), "prices", "second"))?;
     let both = format!("{},{second}", site.namespace);
-    site.plugin.run(["create", "b", "--include-namespaces", &both])?.ok();
+    site.plugin
+        .run(["create", "b", "--include-namespaces", &both])?
+        .ok();
     site.plugin
         .run(["cat", "b", "cm/prices"])?
         .exits(2)
@@ -169,15 +210,12 @@ fn what_was_applied_comes_back_as_yaml_that_kubectl_takes() -> Result<()> {
     let yaml = site.plugin.run(["cat", "b", "cm/odd"])?.ok().stdout;
     let path = format!("/api/v1/namespaces/{}/configmaps/odd", site.namespace);
     cluster.delete(&path)?;
-    // What only the server may set is in the way of a create.
-    let mut object: Value = serde_saphyr::from_str(&yaml)?;
+    let object: Value = serde_saphyr::from_str(&yaml)?;
     assert_eq!(object["data"], odd);
-    object["metadata"].as_object_mut().context("metadata")?.remove("resourceVersion");
-    object["metadata"].as_object_mut().context("metadata")?.remove("uid");
-    let kept: String = yaml
-        .lines()
-        .filter(|line| !line.starts_with("  resourceVersion:") && !line.starts_with("  uid:"))
-        .fold(String::new(), |text, line| text + line + "\n");
+    // What only the server may set is in the way of a create.
+    let is_set_by_server = |line: &&str| line.starts_with("  resourceVersion:") || line.starts_with("  uid:");
+    let kept = yaml.lines().filter(|line| !is_set_by_server(line));
+    let kept = kept.collect::<Vec<_>>().join("\n");
     cluster.apply(&kept)?;
     assert_eq!(cluster.get(&path)?.context("odd")?["data"], odd);
     Ok(())
@@ -189,7 +227,14 @@ fn find_names_the_backups_that_hold_it_newest_first() -> Result<()> {
         let site = Site::with_backup(store, "first")?;
         let namespace = site.namespace.name();
         site.plugin
-            .run(["create", "without", "-n", namespace, "--include-resources", "services"])?
+            .run([
+                "create",
+                "without",
+                "-n",
+                namespace,
+                "--include-resources",
+                "services",
+            ])?
             .ok();
         site.cluster.patch(
             &format!("/api/v1/namespaces/{namespace}/configmaps/prices"),
@@ -203,17 +248,30 @@ fn find_names_the_backups_that_hold_it_newest_first() -> Result<()> {
         let found = site.plugin.json(["find", "configmap/prices", "-n", namespace])?;
         assert_eq!(fields(&found, "backup"), ["later", "first"]);
         let sums = fields(&found, "sha256");
-        assert_eq!((sums[0].len(), sums[0] == sums[1]), (64, false), "its price changed");
+        assert_eq!(
+            (sums[0].len(), sums[0] == sums[1]),
+            (64, false),
+            "its price changed"
+        );
         let found = site.plugin.json(["find", "cm/settings"])?;
         let sums = fields(&found, "sha256");
         assert_eq!(sums[0], sums[1], "it did not change");
         let table = site.plugin.run(["find", "svc/web"])?.ok();
         assert_eq!(table.stdout.lines().count(), 4, "{table}");
-        site.plugin.run(["find", "cm/nothing"])?.exits(5).stderr_has("none of 3 backups");
-        site.plugin.run(["find", "cm/prices", "-n", "elsewhere"])?.exits(5);
+        site.plugin
+            .run(["find", "cm/nothing"])?
+            .exits(5)
+            .stderr_has("none of 3 backups");
+        site.plugin
+            .run(["find", "cm/prices", "-n", "elsewhere"])?
+            .exits(5);
         // One that cannot be searched may hold it too.
         fs::write(site.file("first", "velero-backup.json"), "{")?;
-        site.plugin.run(["find", "cm/prices"])?.exits(3).stdout_has("later").stderr_has("first");
+        site.plugin
+            .run(["find", "cm/prices"])?
+            .exits(3)
+            .stdout_has("later")
+            .stderr_has("first");
     }
     Ok(())
 }
@@ -228,7 +286,10 @@ fn logs_are_printed_as_they_were_written() -> Result<()> {
         assert_eq!(ran.stdout, written);
         assert!(written.lines().count() > 1, "{written}");
         fs::remove_file(site.file("b", "b-logs.gz"))?;
-        site.plugin.run(["logs", "b"])?.exits(5).stderr_has("backup b has no log");
+        site.plugin
+            .run(["logs", "b"])?
+            .exits(5)
+            .stderr_has("backup b has no log");
     }
     Ok(())
 }

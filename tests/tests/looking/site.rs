@@ -26,8 +26,9 @@ impl Site {
         let namespace = cluster.namespace()?;
         // The namespace's own ConfigMap and ServiceAccount come a moment later.
         cluster.wait_until("the namespace to be furnished", |cluster| {
-            let there = |path: &str| Ok(cluster.get(&format!("/api/v1/namespaces/{namespace}/{path}"))?.is_some());
-            Ok::<_, anyhow::Error>(there("configmaps/kube-root-ca.crt")? && there("serviceaccounts/default")?)
+            let path = |rest| format!("/api/v1/namespaces/{namespace}/{rest}");
+            let root = cluster.get(&path("configmaps/kube-root-ca.crt"))?;
+            Ok(root.is_some() && cluster.get(&path("serviceaccounts/default"))?.is_some())
         })?;
         for (name, app) in [("prices", "web"), ("banner", "web"), ("settings", "db")] {
             cluster.create(config_map(namespace.name(), name, app))?;
@@ -60,7 +61,14 @@ impl Site {
 
     pub(crate) fn back_up(&self, name: &str) -> Result<()> {
         // Events come and go by themselves.
-        let words = ["create", name, "-n", self.namespace.name(), "--exclude-resources", "events"];
+        let words = [
+            "create",
+            name,
+            "-n",
+            self.namespace.name(),
+            "--exclude-resources",
+            "events",
+        ];
         self.plugin.run(words)?.ok();
         Ok(())
     }
@@ -91,7 +99,10 @@ pub(crate) fn names(stdout: &str) -> Vec<&str> {
 
 /// A field of every item of a list document.
 pub(crate) fn fields<'d>(document: &'d Value, field: &str) -> Vec<&'d str> {
-    let items = document["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let items = document["items"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     items.iter().filter_map(|item| item[field].as_str()).collect()
 }
 
