@@ -275,6 +275,7 @@ fn of_catalog(error: &CatalogError) -> Exit {
         | CatalogError::Exists { .. }
         | CatalogError::Unfinished { .. }
         | CatalogError::Held { .. }
+        | CatalogError::Locked { .. }
         | CatalogError::VolumeData { .. } => Exit::Refused,
         CatalogError::Local { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Exit::Refused,
         CatalogError::Kind(_) => Exit::Usage,

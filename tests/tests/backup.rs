@@ -221,6 +221,15 @@ fn labels_globs_and_the_exclude_label_decide() -> Result<()> {
             "cm",
         ])?
         .ok();
+    let selected = outcome(&store, "labelled")?;
+    let kinds = selected["kinds"].as_array().context("kinds")?;
+    let config_maps = kinds
+        .iter()
+        .find(|kind| kind["plural"] == "configmaps")
+        .context("configmaps")?;
+    // In each of two namespaces: db, cache and kube-root-ca.crt by their labels, left-out by its own label.
+    assert_eq!(config_maps["stored"], 2, "{config_maps}");
+    assert_eq!(config_maps["seen"], 10, "{config_maps}");
     let globbed = contents(&store, "glob")?;
     let kinds: BTreeSet<&str> = globbed.keys().map(|key| key.resource.as_str()).collect();
     assert_eq!(kinds, BTreeSet::from(["configmaps", "namespaces"]));

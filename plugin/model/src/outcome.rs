@@ -211,6 +211,21 @@ impl KindOutcome {
         }
     }
 
+    /// Counts objects that a rule leaves out and whose names are not known.
+    pub fn skip_many(&mut self, rule: &str, count: u64) {
+        if count == 0 {
+            return;
+        }
+        match self.skipped.iter_mut().find(|skipped| skipped.rule == rule) {
+            Some(skipped) => skipped.count += count,
+            None => self.skipped.push(Skipped {
+                rule: rule.to_owned(),
+                count,
+                examples: Vec::new(),
+            }),
+        }
+    }
+
     /// Objects left out by rules.
     pub fn skipped_count(&self) -> u64 {
         self.skipped.iter().map(|skipped| skipped.count).sum()

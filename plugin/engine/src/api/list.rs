@@ -107,6 +107,33 @@ impl ApiClient {
     }
 }
 
+impl ApiClient {
+    /// How many objects a list without a selector would hold; `None` where the server does not say.
+    ///
+    /// # Errors
+    /// As for a list.
+    pub async fn count(&self, kind: &ApiKind, namespace: Option<&str>) -> Result<Option<u64>, ApiError> {
+        let path = format!("{}?limit=1", kind.collection_path(namespace));
+        let bytes = self
+            .call(Call {
+                accept: METADATA_ONLY,
+                ..Call::get(&path)
+            })
+            .await?;
+        let parse = |_| ApiError::Parse {
+            what: format!("GET {path}"),
+            expected: "list of objects",
+        };
+        let page = Page::parse(&bytes).map_err(parse)?;
+        let here = page.items.map_or(0, |items| items.len() as u64);
+        let is_last = page.metadata.continue_token.is_empty();
+        Ok(match page.metadata.remaining_item_count {
+            Some(remaining) => Some(here + remaining),
+            None => is_last.then_some(here),
+        })
+    }
+}
+
 impl Pager {
     /// Whether all pages so far show one moment.
     pub fn is_point_in_time(&self) -> bool {

@@ -10,6 +10,7 @@ use std::{
 
 use backup_plan::{
     related::{self, BindingIndex, Reason, Related},
+    rule::Rule,
     scope::{Filter, ObjectDecision},
 };
 use bytes::Bytes;
@@ -222,10 +223,12 @@ impl Worker<'_> {
         namespace: Option<String>,
     ) -> Result<Result<(), ApiError>, Stopped> {
         let collector = self.collector;
+        let selector = collector.server_side_selector(&outcome.kind);
+        let seen_before = outcome.seen;
         let mut pager = collector.api.list(ListRequest {
             kind: outcome.kind.clone(),
-            namespace,
-            selector: collector.server_side_selector(&outcome.kind),
+            namespace: namespace.clone(),
+            selector: selector.clone(),
             metadata_only: false,
         });
         let (sender, mut pages) = mpsc::channel::<Result<PageBody, ApiError>>(1);
@@ -258,6 +261,10 @@ impl Worker<'_> {
                 Err(error) => result = Err(error),
             }
         }
+        if result.is_ok() && !selector.is_empty() {
+            self.account_for_unselected(outcome, namespace.as_deref(), outcome.seen - seen_before)
+                .await;
+        }
         if let Ok(pager) = fetching.await {
             outcome.point_in_time &= pager.is_point_in_time();
             if outcome.resource_version.is_empty() {
@@ -265,6 +272,16 @@ impl Worker<'_> {
             }
         }
         Ok(result)
+    }
+
+    /// Objects that the server kept back because their labels do not match are counted, not listed. A server that does
+    /// not say how many there are leaves them unaccounted for.
+    async fn account_for_unselected(&self, outcome: &mut KindOutcome, namespace: Option<&str>, listed: u64) {
+        if let Ok(Some(all)) = self.collector.api.count(&outcome.kind, namespace).await {
+            let unselected = all.saturating_sub(listed);
+            outcome.seen += unselected;
+            outcome.skip_many(Rule::LabelSelector.id(), unselected);
+        }
     }
 
     async fn consider_page(&mut self, outcome: &mut KindOutcome, page: &PageBody) -> Result<(), Stopped> {

@@ -53,8 +53,8 @@ impl DeleteSummary {
 /// Deletes a backup.
 ///
 /// # Errors
-/// [`CatalogError::NotFound`], [`CatalogError::Running`], [`CatalogError::Held`], [`CatalogError::VolumeData`], and storage
-/// faults up to the deletion of the marker. What is refused after that stands in the summary.
+/// [`CatalogError::NotFound`], [`CatalogError::Running`], [`CatalogError::Held`], [`CatalogError::Locked`],
+/// [`CatalogError::VolumeData`], and storage faults up to the deletion of the marker. What is refused after that stands in the summary.
 pub async fn delete(
     bucket: &Arc<dyn Bucket>,
     name: &BackupName,
@@ -113,6 +113,7 @@ pub async fn delete(
         ..DeleteSummary::default()
     };
     if folder.marker {
+        refuse_locked(bucket, name).await?;
         bucket.delete(&keys.marker()).await?;
         summary.purged.keys += 1;
         summary.purged.bytes += files
@@ -127,6 +128,28 @@ pub async fn delete(
         Err(error) => summary.purged.failures.push(error.to_string()),
     }
     Ok(summary)
+}
+
+/// In a bucket with versions the marker's own version goes first: where a lock keeps it, nothing is touched, because a
+/// backup that is only hidden would be found by nobody when the lock has run out.
+async fn refuse_locked(bucket: &Arc<dyn Bucket>, name: &BackupName) -> Result<(), CatalogError> {
+    let marker = BackupKeys(name).marker();
+    // Who may not list versions may still delete; the purge says then what it could not do.
+    let versions = bucket.list_versions(&marker).await.unwrap_or_default();
+    let Some(current) = versions
+        .iter()
+        .find(|version| version.is_latest && version.key == marker)
+    else {
+        return Ok(());
+    };
+    match bucket.delete_version(&marker, &current.version).await {
+        Err(error @ StorageError::Locked { .. }) => Err(CatalogError::Locked {
+            name: name.clone(),
+            location: bucket.describe(),
+            reason: error.to_string(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn remove_restores(bucket: &Arc<dyn Bucket>, name: &BackupName, summary: &mut DeleteSummary) {

@@ -73,6 +73,19 @@ pub enum CatalogError {
         /// The reason that was given.
         reason: Option<String>,
     },
+    /// An object lock keeps it.
+    #[error(
+        "backup `{name}` in {location} is kept by an object lock, so nothing of it was deleted; try again when the lock has \
+         run out ({reason})"
+    )]
+    Locked {
+        /// The name.
+        name: BackupName,
+        /// The location.
+        location: String,
+        /// What the store said.
+        reason: String,
+    },
     /// It has volume data that only Velero can delete.
     #[error(
         "backup `{name}` has volume data that only Velero can delete ({}); delete it with Velero, or give \
