@@ -239,10 +239,17 @@ pub async fn create(
 ) -> Result<Summary, BackupError> {
     let started = time::to_seconds(clock::now());
     progress.set_step("looking at the cluster");
-    let inventory = inventory::take(api, &request.scope).await?;
+    let mut inventory = inventory::take(api, &request.scope).await?;
     let claim = new_claim();
     let run_id = claim.run_id.clone();
-    let held = claim::take(&bucket, &request.name, claim).await?;
+    let claim::Taken { held, is_exclusive } = claim::take(&bucket, &request.name, claim).await?;
+    if !is_exclusive {
+        inventory.warnings.push(
+            "the location does not honour conditional writes: nothing keeps two runs apart that use one name at the same \
+             moment"
+                .into(),
+        );
+    }
     let stop = either(cancel, held.lost());
     match write(
         api, &bucket, request, inventory, &run_id, started, progress, &stop,
