@@ -212,7 +212,10 @@ mod tests {
         });
         let secret = b"[velero]\naws_access_key_id=AK\naws_secret_access_key=hunter2\n";
         let location = convert(&spec, Some(secret)).unwrap();
-        assert_eq!(location.describe(), "s3://velero/cluster-a at http://127.0.0.1:9000");
+        assert_eq!(
+            location.describe(),
+            "s3://velero/cluster-a at http://127.0.0.1:9000"
+        );
         assert_eq!(location.ca_pem.as_deref(), Some(b"PEM".as_slice()));
         assert_eq!(location.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
         assert_eq!(location.checksum, Checksum::Off);
