@@ -82,8 +82,12 @@ pub fn label_value(name: &str) -> String {
         return name.to_owned();
     }
     let digest = hex(&Sha256::digest(name.as_bytes()));
-    let kept: String = name.chars().take(LABEL_VALUE_MAX - 6).collect();
-    format!("{kept}{}", &digest[..6])
+    // Names are ASCII; for other text the cut moves to the next boundary below.
+    let cut = (0..=LABEL_VALUE_MAX - 6)
+        .rev()
+        .find(|at| name.is_char_boundary(*at))
+        .unwrap_or(0);
+    format!("{}{}", &name[..cut], &digest[..6])
 }
 
 impl fmt::Display for BackupName {

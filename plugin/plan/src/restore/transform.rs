@@ -15,8 +15,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use velero_model::resource::ApiKind;
 
-use crate::hash::sha256_start;
-
 mod account;
 mod metadata;
 mod registration;
@@ -26,6 +24,7 @@ mod workload;
 
 pub use account::merge_service_account;
 pub use metadata::owners_of;
+pub use velero_model::name::label_value;
 pub use volume::{VolumeFate, volume_fate};
 
 /// Label that names the backup an object came from.
@@ -214,20 +213,6 @@ pub fn transform(
         notes,
         status,
     }
-}
-
-/// A name as a label value, shortened as Velero does: 57 characters and six of its SHA-256.
-pub fn label_value(name: &str) -> String {
-    const LIMIT: usize = 63;
-    if name.len() <= LIMIT {
-        return name.to_owned();
-    }
-    // Names are ASCII; for others the cut moves to the next boundary below.
-    let cut = (0..=LIMIT - 6)
-        .rev()
-        .find(|at| name.is_char_boundary(*at))
-        .unwrap_or(0);
-    format!("{}{}", &name[..cut], sha256_start(name, 3))
 }
 
 /// The object at a path of keys, if all of them are objects.
