@@ -3,7 +3,11 @@
 //! In comes the address of a real server, out comes another address that behaves the same until a fault is armed. Arming
 //! cuts all open connections, so that the next requests need new ones; each new connection then takes one fault
 //! until they are used up. Faults act on bytes, not on meaning: what a case sees is a real server's answer,
-//! cut, stalled or lost.
+//! cut, stalled or lost. The requests that pass are recorded by their heads (`heads`), for cases about what a client
+//! sends. A proxy that a client knows to be one is in `forward`.
+
+mod forward;
+mod heads;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +17,10 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+pub use self::forward::ForwardProxy;
+use self::heads::Heads;
+pub use self::heads::Request;
 
 /// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +55,7 @@ pub struct FaultProxy {
 struct Shared {
     upstream: SocketAddr,
     state: Mutex<State>,
+    requests: Mutex<Vec<Request>>,
     severed: watch::Sender<u64>,
 }
 
@@ -65,6 +74,7 @@ impl FaultProxy {
         let shared = Shared {
             upstream,
             state: Mutex::default(),
+            requests: Mutex::default(),
             severed: watch::channel(0).0,
         };
         let shared = Arc::new(shared);
@@ -99,6 +109,12 @@ impl FaultProxy {
     /// How many connections got the fault that was armed last.
     pub fn used(&self) -> u32 {
         self.shared.state().used
+    }
+
+    /// The requests that have passed so far. One that a fault has answered for the server is not among them.
+    pub fn requests(&self) -> Vec<Request> {
+        let requests = self.shared.requests.lock();
+        requests.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -150,10 +166,8 @@ async fn relay(client: &mut TcpStream, shared: &Shared, fault: Option<Fault>) ->
     let mut server = TcpStream::connect(shared.upstream).await?;
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
-    let up = async {
-        tokio::io::copy(&mut from_client, &mut to_server).await?;
-        to_server.shutdown().await
-    };
+    let mut heads = Heads::default();
+    let up = tee(&mut from_client, &mut to_server, &mut heads, &shared.requests);
     let down = async {
         match fault {
             Some(Fault::Cut { after }) => {
@@ -173,6 +187,33 @@ async fn relay(client: &mut TcpStream, shared: &Shared, fault: Option<Fault>) ->
         // The client has said all it will say; the answer may still be on its way.
         result = async { up.await?; std::future::pending().await } => result,
     }
+}
+
+/// Passes on what a client sends, to its end, and records the requests in it.
+async fn tee(
+    from_client: &mut (impl AsyncReadExt + Unpin),
+    to_server: &mut (impl AsyncWriteExt + Unpin),
+    heads: &mut Heads,
+    requests: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from_client.read(&mut buffer).await?;
+        if read == 0 {
+            return to_server.shutdown().await;
+        }
+        let piece = buffer.get(..read).unwrap_or_default();
+        record(heads, piece, requests);
+        to_server.write_all(piece).await?;
+    }
+}
+
+/// Records the requests whose heads these bytes complete, and gives them.
+fn record(heads: &mut Heads, bytes: &[u8], requests: &Mutex<Vec<Request>>) -> Vec<Request> {
+    let found = heads.take(bytes);
+    let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+    requests.extend_from_slice(&found);
+    found
 }
 
 /// Waits for the answer and drops it; only the interim `100 Continue` goes through.

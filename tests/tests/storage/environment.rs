@@ -90,6 +90,26 @@ async fn credentials_come_from_variables_and_profiles() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_for_s3_alone_counts_like_one_for_all_services_and_before_it() -> Result<()> {
+    let server = in_process_server()?;
+    let url = format!("s3://{BUCKET}");
+    let endpoint = format!("http://{}", server.address());
+    let own = ("AWS_ENDPOINT_URL_S3", endpoint.as_str());
+    let (passed, text) = child_with(&url, &[KEYS[0], KEYS[1], own])?;
+    assert!(passed, "{text}");
+    let all = ("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
+    let (passed, text) = child_with(&url, &[KEYS[0], KEYS[1], own, all])?;
+    assert!(passed, "{text}");
+    // A location that names its endpoint means that one.
+    let (passed, text) = child_with(
+        &format!("{url}?endpoint=http://127.0.0.1:1"),
+        &[KEYS[0], KEYS[1], own],
+    )?;
+    assert!(!passed && text.contains("127.0.0.1:1"), "{text}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proxy_variables_are_honoured() -> Result<()> {
     let server = in_process_server()?;
     let proxy = FaultProxy::start(server.address()).await?;
@@ -162,7 +182,7 @@ async fn checksums_are_sent_when_the_location_names_an_algorithm() -> Result<()>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_of_its_own_is_trusted_and_an_unknown_one_is_not() -> Result<()> {
     let folder = Scratch::new("tls-")?;
-    let (ca, certificate, key) = certificates()?;
+    let (ca, certificate, key) = certificates("127.0.0.1")?;
     std::fs::write(folder.join("ca.pem"), ca)?;
     std::fs::write(folder.join("tls.crt"), certificate)?;
     std::fs::write(folder.join("tls.key"), key)?;
@@ -197,17 +217,17 @@ async fn a_ca_of_its_own_is_trusted_and_an_unknown_one_is_not() -> Result<()> {
     Ok(())
 }
 
-/// A CA, and a certificate for 127.0.0.1 with its key, as PEM.
-fn certificates() -> Result<(String, String, String)> {
+/// A CA, and a certificate for this name or address with its key, as PEM.
+pub(crate) fn certificates(name: &str) -> Result<(String, String, String)> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &ca)?;
+    let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &ca)?;
     Ok((ca.pem(), certificate.pem(), key.serialize_pem()))
 }
 
-fn versitygw_with_tls(folder: &Path) -> Result<(Server, u16)> {
+pub(crate) fn versitygw_with_tls(folder: &Path) -> Result<(Server, u16)> {
     servers::binary(Program::Versitygw)?;
     let port = backup_tests::cluster::free_port()?;
     let mut command = servers::command(Program::Versitygw)?;

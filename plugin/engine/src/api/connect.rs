@@ -9,6 +9,7 @@ use http::{HeaderValue, header::USER_AGENT};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use super::error::{ApiError, chain};
+use super::proxy;
 
 /// kubectl's connection flags.
 #[derive(Debug, Clone, Default)]
@@ -50,9 +51,12 @@ pub(super) async fn configure(options: &ConnectOptions) -> Result<(Config, Strin
                 .clone()
                 .or_else(|| kubeconfig.current_context.clone())
                 .unwrap_or_default();
-            let config = Config::from_custom_kubeconfig(kubeconfig, &choice)
+            let own_proxy = proxy::named(&kubeconfig, &choice);
+            let mut config = Config::from_custom_kubeconfig(kubeconfig, &choice)
                 .await
                 .map_err(|error| refuse(&error))?;
+            config.proxy_url = own_proxy
+                .or_else(|| proxy::from_environment(&config.cluster_url, |name| std::env::var(name).ok()));
             (config, name)
         }
         None => {

@@ -1,10 +1,11 @@
 //! A bucket of an S3 server as a location.
 //!
-//! Each method is one or a few calls of the AWS SDK: `client` builds the client, `read` makes bodies whole, `write`
-//! settles conditional writes, `upload` does multipart, `list` the pages, `error` sorts what goes wrong. Keys get
-//! the location's prefix on the way in and lose it on the way out.
+//! Each method is one or a few calls of the AWS SDK: `client` builds the client, `credentials` says where its keys come
+//! from, `read` makes bodies whole, `write` settles conditional writes, `upload` does multipart, `list` the pages,
+//! `error` sorts what goes wrong. Keys get the location's prefix on the way in and lose it on the way out.
 
 mod client;
+mod credentials;
 mod error;
 mod list;
 mod read;
@@ -161,6 +162,31 @@ impl S3 {
         }
         self.usable(operation, key)
     }
+
+    /// Deletes a key, or one version of it; done already if it is not there.
+    async fn remove(
+        &self,
+        operation: &'static str,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<(), StorageError> {
+        self.writable(operation, key)?;
+        let request = self
+            .clients()
+            .retrying
+            .delete_object()
+            .bucket(self.bucket_name())
+            .key(self.full_key(key))
+            .set_version_id(version.map(ToOwned::to_owned));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if Answer::of(&error).is_missing_key() => Ok(()),
+            Err(error) => {
+                let refused = sort(self.at(operation, key), &error);
+                Err(write::lock_or(self, key, version, refused).await)
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -285,21 +311,7 @@ impl Bucket for S3 {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.writable("delete", key)?;
-        let request = self
-            .clients()
-            .retrying
-            .delete_object()
-            .bucket(self.bucket_name())
-            .key(self.full_key(key));
-        match request.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if Answer::of(&error).is_missing_key() => Ok(()),
-            Err(error) => {
-                let refused = sort(self.at("delete", key), &error);
-                Err(write::lock_or(self, key, None, refused).await)
-            }
-        }
+        self.remove("delete", key, None).await
     }
 
     async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StorageError> {
@@ -307,21 +319,7 @@ impl Bucket for S3 {
     }
 
     async fn delete_version(&self, key: &str, version: &str) -> Result<(), StorageError> {
-        self.writable("delete a version of", key)?;
-        let request = self
-            .clients()
-            .retrying
-            .delete_object()
-            .bucket(self.bucket_name())
-            .key(self.full_key(key));
-        match request.version_id(version).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if Answer::of(&error).is_missing_key() => Ok(()),
-            Err(error) => {
-                let refused = sort(self.at("delete a version of", key), &error);
-                Err(write::lock_or(self, key, Some(version), refused).await)
-            }
-        }
+        self.remove("delete a version of", key, Some(version)).await
     }
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StorageError> {

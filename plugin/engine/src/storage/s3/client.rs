@@ -7,19 +7,17 @@
 
 use std::time::Duration;
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-#[expect(deprecated, reason = "the new names lie in a crate of the SDK's inside")]
-use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+    BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -29,8 +27,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::super::error::StorageError;
-use super::Tuning;
-use crate::location::s3::{CredentialsFrom, S3Location};
+use super::{Tuning, credentials};
+use crate::location::s3::S3Location;
 
 /// The region that stores without regions expect.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -71,19 +69,17 @@ pub(super) async fn build(
     }
     // Its own settings are loaded without credentials, else the default chain would be built twice.
     let shared = loader.no_credentials().load().await;
-    // AWS_ENDPOINT_URL makes another store of it, with all that follows.
     let location = S3Location {
-        endpoint: location
-            .endpoint
-            .clone()
-            .or_else(|| shared.endpoint_url().map(Into::into)),
+        endpoint: location.endpoint.clone().or_else(|| endpoint(&shared)),
         ..location.clone()
     };
-    let credentials = credentials(&location, region.clone(), http.clone()).await;
+    let provider = ProviderConfig::default()
+        .with_region(Some(region.clone()))
+        .with_http_client(http.clone());
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(region)
-        .credentials_provider(credentials)
+        .credentials_provider(credentials::provider(&location, &provider))
         .http_client(http)
         .force_path_style(location.uses_path_style())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -130,6 +126,18 @@ async fn region(location: &S3Location) -> Region {
         .unwrap_or_else(|| Region::new(DEFAULT_REGION))
 }
 
+/// The endpoint that the AWS configuration names, the one for S3 before the one for all services. It makes another
+/// store of the location, with all that follows, so the client must not be the only one to know it.
+fn endpoint(shared: &SdkConfig) -> Option<String> {
+    let ignored = std::env::var("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    if ignored.is_ok_and(|ignored| ignored.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    let own = std::env::var("AWS_ENDPOINT_URL_S3").ok();
+    own.filter(|url| !url.is_empty())
+        .or_else(|| shared.endpoint_url().map(Into::into))
+}
+
 /// Time for one attempt that carries so many bytes up: a fixed part, and a slow line's time for the bytes.
 pub(super) fn timeouts(tuning: &Tuning, bytes: u64) -> TimeoutConfig {
     let slow_line = Duration::from_secs(bytes / tuning.slowest.max(1));
@@ -137,51 +145,6 @@ pub(super) fn timeouts(tuning: &Tuning, bytes: u64) -> TimeoutConfig {
         .connect_timeout(tuning.connect)
         .operation_attempt_timeout(tuning.attempt + slow_line)
         .build()
-}
-
-async fn credentials(
-    location: &S3Location,
-    region: Region,
-    http: SharedHttpClient,
-) -> SharedCredentialsProvider {
-    let profile = location.profile.as_deref();
-    match &location.credentials {
-        CredentialsFrom::Chain => {
-            let provider = ProviderConfig::default()
-                .with_region(Some(region.clone()))
-                .with_http_client(http);
-            let mut chain = DefaultCredentialsChain::builder()
-                .configure(provider)
-                .region(region);
-            if let Some(profile) = profile {
-                chain = chain.profile_name(profile);
-            }
-            SharedCredentialsProvider::new(chain.build().await)
-        }
-        CredentialsFrom::Keys {
-            access_key,
-            secret_key,
-            session_token,
-        } => {
-            let token = session_token.as_ref().map(|token| token.reveal().to_owned());
-            let keys = Credentials::new(access_key, secret_key.reveal(), token, None, "location");
-            SharedCredentialsProvider::new(keys)
-        }
-        CredentialsFrom::ProfileText(text) => {
-            #[expect(deprecated, reason = "see the import")]
-            let files = ProfileFiles::builder()
-                .with_contents(ProfileFileKind::Credentials, text.reveal())
-                .build();
-            let provider = ProviderConfig::default()
-                .with_region(Some(region))
-                .with_http_client(http);
-            let file = ProfileFileCredentialsProvider::builder()
-                .configure(&provider)
-                .profile_files(files)
-                .profile_name(profile.unwrap_or("default"));
-            SharedCredentialsProvider::new(file.build())
-        }
-    }
 }
 
 fn transport(location: &S3Location) -> Result<SharedHttpClient, String> {

@@ -103,122 +103,71 @@ impl S3 {
 
     pub(super) async fn versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StorageError> {
         let at = self.at("list versions in", prefix);
-        let mut versions = Vec::new();
-        let mut marker: Option<(String, Option<String>)> = None;
-        loop {
-            let (key_marker, version_marker) = marker.clone().unzip();
-            let answer = self
+        all_pages(&at, |marker: Option<Marker>| async {
+            let (key, version) = marker.unzip();
+            let request = self
                 .clients()
                 .retrying
                 .list_object_versions()
                 .bucket(self.bucket_name())
                 .prefix(self.full_key(prefix))
-                .set_key_marker(key_marker)
-                .set_version_id_marker(version_marker.flatten())
-                .send()
-                .await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => {
-                    return match sort(at, &error) {
-                        StorageError::Unsupported { .. } => Ok(Vec::new()),
-                        other => Err(other),
-                    };
-                }
-            };
-            for version in answer.versions() {
-                let Some(key) = self.own_key(version.key().unwrap_or_default()) else {
-                    continue;
-                };
-                versions.push(ObjectVersion {
-                    key,
+                .set_key_marker(key)
+                .set_version_id_marker(version.flatten());
+            let answer = request.send().await.map_err(|error| sort(at.clone(), &error))?;
+            let objects = answer.versions().iter().filter_map(|version| {
+                Some(ObjectVersion {
+                    key: self.own_key(version.key().unwrap_or_default())?,
                     version: version.version_id().unwrap_or_default().to_owned(),
                     is_latest: version.is_latest().unwrap_or(false),
                     is_delete_marker: false,
                     size: size(version.size()),
                     modified: version.last_modified().and_then(timestamp),
-                });
-            }
-            for marker in answer.delete_markers() {
-                let Some(key) = self.own_key(marker.key().unwrap_or_default()) else {
-                    continue;
-                };
-                versions.push(ObjectVersion {
-                    key,
+                })
+            });
+            let deletions = answer.delete_markers().iter().filter_map(|marker| {
+                Some(ObjectVersion {
+                    key: self.own_key(marker.key().unwrap_or_default())?,
                     version: marker.version_id().unwrap_or_default().to_owned(),
                     is_latest: marker.is_latest().unwrap_or(false),
                     is_delete_marker: true,
                     size: 0,
                     modified: marker.last_modified().and_then(timestamp),
-                });
-            }
-            let next = answer.next_key_marker();
-            let next = next.map(|key| {
-                (
-                    key.to_owned(),
-                    answer.next_version_id_marker().map(ToOwned::to_owned),
-                )
+                })
             });
+            let next = marker_of(answer.next_key_marker(), answer.next_version_id_marker());
             let more = answer.is_truncated().unwrap_or(false);
-            marker = next_page(at.clone(), more, marker.as_ref(), next)?;
-            if marker.is_none() {
-                return Ok(versions);
-            }
-        }
+            Ok((objects.chain(deletions).collect(), more, next))
+        })
+        .await
     }
 
     pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StorageError> {
         let at = self.at("list uploads in", prefix);
-        let mut uploads = Vec::new();
-        let mut marker: Option<(String, Option<String>)> = None;
-        loop {
-            let (key_marker, id_marker) = marker.clone().unzip();
-            let answer = self
+        all_pages(&at, |marker: Option<Marker>| async {
+            let (key, id) = marker.unzip();
+            let request = self
                 .clients()
                 .retrying
                 .list_multipart_uploads()
                 .bucket(self.bucket_name())
                 .prefix(self.full_key(prefix))
-                .set_key_marker(key_marker)
-                .set_upload_id_marker(id_marker.flatten())
-                .send()
-                .await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => {
-                    return match sort(at, &error) {
-                        StorageError::Unsupported { .. } => Ok(Vec::new()),
-                        other => Err(other),
-                    };
-                }
-            };
-            for upload in answer.uploads() {
+                .set_key_marker(key)
+                .set_upload_id_marker(id.flatten());
+            let answer = request.send().await.map_err(|error| sort(at.clone(), &error))?;
+            let uploads = answer.uploads().iter().filter_map(|upload| {
+                let key = self.own_key(upload.key().unwrap_or_default())?;
                 // Some stores ignore the prefix here.
-                let Some(key) = self.own_key(upload.key().unwrap_or_default()) else {
-                    continue;
-                };
-                let id = upload.upload_id().unwrap_or_default().to_owned();
-                if key.starts_with(prefix) {
-                    uploads.push(OpenUpload {
-                        key,
-                        id,
-                        started: upload.initiated().and_then(timestamp),
-                    });
-                }
-            }
-            let next = answer.next_key_marker();
-            let next = next.map(|key| {
-                (
-                    key.to_owned(),
-                    answer.next_upload_id_marker().map(ToOwned::to_owned),
-                )
+                key.starts_with(prefix).then(|| OpenUpload {
+                    key,
+                    id: upload.upload_id().unwrap_or_default().to_owned(),
+                    started: upload.initiated().and_then(timestamp),
+                })
             });
+            let next = marker_of(answer.next_key_marker(), answer.next_upload_id_marker());
             let more = answer.is_truncated().unwrap_or(false);
-            marker = next_page(at.clone(), more, marker.as_ref(), next)?;
-            if marker.is_none() {
-                return Ok(uploads);
-            }
-        }
+            Ok((uploads.collect(), more, next))
+        })
+        .await
     }
 
     /// A key of the bucket as a key of this location; `None` if it lies elsewhere.
@@ -229,6 +178,35 @@ impl S3 {
 
 fn size(size: Option<i64>) -> u64 {
     size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default()
+}
+
+/// Where a page of versions or uploads begins: after this key, and within the key after this version or upload.
+type Marker = (String, Option<String>);
+
+/// What is on one page, whether the server says that there is more, and where.
+type Page<T> = (Vec<T>, bool, Option<Marker>);
+
+fn marker_of(key: Option<&str>, within: Option<&str>) -> Option<Marker> {
+    Some((key?.to_owned(), within.map(ToOwned::to_owned)))
+}
+
+/// What is on all pages. A store that does not know the question has nothing of the kind.
+async fn all_pages<T, F>(at: &At, ask: impl Fn(Option<Marker>) -> F) -> Result<Vec<T>, StorageError>
+where
+    F: Future<Output = Result<Page<T>, StorageError>>,
+{
+    let (mut all, mut marker) = (Vec::new(), None);
+    loop {
+        let (page, more, next) = match ask(marker.clone()).await {
+            Err(StorageError::Unsupported { .. }) => return Ok(Vec::new()),
+            page => page?,
+        };
+        all.extend(page);
+        marker = next_page(at.clone(), more, marker.as_ref(), next)?;
+        if marker.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 /// Where the next page begins, if there is one.
