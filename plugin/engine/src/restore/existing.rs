@@ -44,8 +44,12 @@ pub(super) struct Existing<'a> {
 pub(super) async fn settle(run: &Run, existing: &Existing<'_>, live: &Bytes) -> Result<Outcome, Refusal> {
     let live: Value = serde_json::from_slice(live)
         .map_err(|_| Refusal::Object("it exists, and the server's answer about it is no JSON".to_owned()))?;
-    if is_of_this_restore(run, &live) {
-        return Ok(Outcome::Created);
+    if (run.resumes || existing.perhaps_ours) && is_of_this_restore(run, &live) {
+        return Ok(if is_applied(&live) {
+            Outcome::Updated
+        } else {
+            Outcome::Created
+        });
     }
     if made_by_restored_controller(existing.references, &live) {
         return Ok(Outcome::Unchanged);
@@ -70,6 +74,14 @@ pub(super) async fn settle(run: &Run, existing: &Existing<'_>, live: &Bytes) -> 
 fn is_of_this_restore(run: &Run, live: &Value) -> bool {
     run.request.labels_on_objects
         && live["metadata"]["labels"][RESTORE_LABEL].as_str() == Some(&label_value(run.request.name.as_str()))
+}
+
+/// Whether it was there, and a restore changed it: only then are its fields applied.
+fn is_applied(live: &Value) -> bool {
+    let managers = live["metadata"]["managedFields"].as_array();
+    managers.into_iter().flatten().any(|entry| {
+        entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply" && entry["subresource"].is_null()
+    })
 }
 
 /// Whether the controller of the live object is the owner that was restored under a new UID: a Deployment makes its

@@ -45,6 +45,8 @@ use crate::{
 
 /// What the tasks of a restore share.
 pub(super) struct Run {
+    /// Whether an earlier run of this very restore may have written objects: those that carry its label are its own.
+    pub(super) resumes: bool,
     pub(super) api: ApiClient,
     pub(super) objects: Arc<Objects>,
     pub(super) request: RestoreRequest,
@@ -85,13 +87,14 @@ impl Run {
         selection: Selection,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<Arc<Self>, RestoreError> {
+    ) -> Result<Self, RestoreError> {
         let options = request.options(backup, &selection.known_kinds)?;
         let live_options = Options {
             namespace_mapping: std::collections::BTreeMap::new(),
             ..options.clone()
         };
-        Ok(Arc::new(Self {
+        Ok(Self {
+            resumes: false,
             api: api.clone(),
             objects,
             request: request.clone(),
@@ -107,7 +110,7 @@ impl Run {
             definitions: Mutex::default(),
             pending: Mutex::default(),
             lookup: tokio::sync::Mutex::default(),
-        }))
+        })
     }
 
     /// What the cluster serves, as far as is known now.
