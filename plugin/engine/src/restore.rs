@@ -70,7 +70,7 @@ pub async fn run(
     )?;
     let begun = record::begun(backup.name(), backup.backup().created(), request, &identity);
     let (records, record) = Records::begin(bucket, request, begun).await?;
-    run.resumes = records.resumes();
+    run.resumes = record.started.filter(|_| records.resumes());
     let run = Arc::new(run);
     run.say_where_records_are(&records);
     let ended = tokio::select! {

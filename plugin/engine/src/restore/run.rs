@@ -16,6 +16,7 @@ use backup_plan::restore::{
     transform::{Options, Owner},
 };
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use velero_model::{
@@ -45,8 +46,8 @@ use crate::{
 
 /// What the tasks of a restore share.
 pub(super) struct Run {
-    /// Whether an earlier run of this very restore may have written objects: those that carry its label are its own.
-    pub(super) resumes: bool,
+    /// Since when an earlier run of this very restore may have written objects: those that carry its label are its own.
+    pub(super) resumes: Option<Timestamp>,
     pub(super) api: ApiClient,
     pub(super) objects: Arc<Objects>,
     pub(super) request: RestoreRequest,
@@ -94,7 +95,7 @@ impl Run {
             ..options.clone()
         };
         Ok(Self {
-            resumes: false,
+            resumes: None,
             api: api.clone(),
             objects,
             request: request.clone(),
