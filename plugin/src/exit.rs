@@ -253,7 +253,9 @@ fn of_backup(error: &BackupError) -> Exit {
 
 fn of_restore(error: &RestoreError) -> Exit {
     match error {
-        RestoreError::Exists { .. } => Exit::Refused,
+        RestoreError::Exists { .. } | RestoreError::OtherRequest { .. } | RestoreError::Running { .. } => {
+            Exit::Refused
+        }
         RestoreError::NotInBackup { .. } | RestoreError::NothingToRestore { .. } => Exit::NotFound,
         RestoreError::Scope(_)
         | RestoreError::Resource(_)
@@ -264,7 +266,7 @@ fn of_restore(error: &RestoreError) -> Exit {
         RestoreError::Api(error) => of_api(error),
         RestoreError::Storage(error) => of_storage(error),
         RestoreError::Interrupted => Exit::Interrupted,
-        RestoreError::Temporary(_) | RestoreError::Task(_) => Exit::Failed,
+        RestoreError::TakenOver { .. } | RestoreError::Temporary(_) | RestoreError::Task(_) => Exit::Failed,
     }
 }
 
@@ -272,6 +274,7 @@ fn of_catalog(error: &CatalogError) -> Exit {
     match error {
         CatalogError::NotFound { .. } => Exit::NotFound,
         CatalogError::Running { .. }
+        | CatalogError::RestoreRunning { .. }
         | CatalogError::Exists { .. }
         | CatalogError::Unfinished { .. }
         | CatalogError::Held { .. }

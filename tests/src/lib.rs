@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod compare;
 pub mod demo;
 pub mod fuzz_bodies;
+pub mod meter;
 pub mod plugin;
 pub mod process;
 pub mod proxy;

@@ -1,22 +1,20 @@
-//! A claim on a backup's name for as long as somebody writes under it.
+//! A claim on the name of a backup or of a restore for as long as somebody works under it.
 //!
 //! The claim is put only if absent, so of two runs one wins. While it is held a task renews its heartbeat, each time only
 //! over the very state that was written last: a claim that somebody took over is noticed and never taken back. Whoever
-//! publishes a marker asks [`HeldClaim::is_lost`] first.
+//! publishes a marker asks [`HeldClaim::is_lost`] first. The claim of a run that has certainly ended is taken over at once,
+//! that of a run elsewhere when it has been silent for long ([`is_dead`]).
 
 use std::{fs, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use velero_model::{
-    claim::{Claim, HEARTBEAT_SECONDS},
-    layout::BackupKeys,
-    name::BackupName,
-};
+use velero_model::claim::{Claim, HEARTBEAT_SECONDS};
 
 use crate::{
-    clock,
+    clock, process,
     storage::{At, Bucket, Etag, Put, PutOutcome, StorageError},
 };
 
@@ -49,7 +47,63 @@ pub fn new_claim() -> Claim {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         started: now,
         heartbeat: now,
+        process: process::own(),
     }
+}
+
+/// Whether the run behind a claim counts as dead: its process has ended, or nothing was heard of it for long.
+pub fn is_dead(claim: &Claim, now: Timestamp) -> bool {
+    claim.is_stale(now) || claim.process.as_ref().is_some_and(process::is_gone)
+}
+
+/// Largest claim that is read.
+const CLAIM_MAX: u64 = 64 << 10;
+
+/// The claim under a key; `None` when there is none or it cannot be read, which makes its run neither live nor dead.
+pub(crate) async fn read(bucket: &Arc<dyn Bucket>, key: &str) -> Result<Option<Claim>, StorageError> {
+    match bucket.get(key, CLAIM_MAX).await {
+        Ok(found) => Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok())),
+        Err(StorageError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a try to claim a name came to.
+#[derive(Debug)]
+pub(crate) enum Claiming {
+    /// The claim is put, in this state.
+    Ours(Etag),
+    /// Somebody else has it, or was quicker; who, if that could be read.
+    Theirs(Option<Box<Claim>>),
+}
+
+/// Puts a claim where none is, or over that of a dead run; of several that try, one wins.
+///
+/// # Errors
+/// When the location cannot be read or written.
+pub(crate) async fn take(
+    bucket: &Arc<dyn Bucket>,
+    key: &str,
+    claim: &Claim,
+) -> Result<Claiming, StorageError> {
+    if let Some(etag) = put(bucket, key, claim, Put::if_absent()).await? {
+        return Ok(Claiming::Ours(etag));
+    }
+    let Some((bytes, etag)) = bucket.get(key, CLAIM_MAX).await? else {
+        // Its holder has just finished or given up.
+        return Ok(Claiming::Theirs(None));
+    };
+    let holder: Option<Claim> = serde_json::from_slice(&bytes).ok();
+    if holder
+        .as_ref()
+        .is_some_and(|holder| !is_dead(holder, clock::now()))
+    {
+        return Ok(Claiming::Theirs(holder.map(Box::new)));
+    }
+    Ok(match put(bucket, key, claim, Put::if_match(etag)).await? {
+        Some(etag) => Claiming::Ours(etag),
+        None => Claiming::Theirs(holder.map(Box::new)),
+    })
 }
 
 /// Puts a claim under a condition; `None` when the condition does not hold.
@@ -70,12 +124,11 @@ pub(crate) async fn put(
 }
 
 impl HeldClaim {
-    /// Claims a name; `None` when somebody else has a claim on it, live or stale.
+    /// Puts a claim under its key; `None` when somebody else has one there, live or stale.
     ///
     /// # Errors
     /// When the location cannot be written.
-    pub async fn acquire(bucket: &Arc<dyn Bucket>, name: &BackupName) -> Result<Option<Self>, StorageError> {
-        let key = BackupKeys(name).claim();
+    pub async fn acquire(bucket: &Arc<dyn Bucket>, key: String) -> Result<Option<Self>, StorageError> {
         let claim = new_claim();
         let Some(etag) = put(bucket, &key, &claim, Put::if_absent()).await? else {
             return Ok(None);
@@ -139,14 +192,16 @@ async fn beat(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::fixture::{Fixture, name};
+    use crate::catalog::fixture::Fixture;
+
+    const KEY: &str = "backups/b/b-claim.json";
 
     #[tokio::test(start_paused = true)]
     async fn a_claim_has_one_holder_who_notices_when_it_is_taken_over() {
         let fixture = Fixture::new();
         let bucket = fixture.bucket();
-        let held = HeldClaim::acquire(&bucket, &name("b")).await.unwrap().unwrap();
-        assert!(HeldClaim::acquire(&bucket, &name("b")).await.unwrap().is_none());
+        let held = HeldClaim::acquire(&bucket, KEY.into()).await.unwrap().unwrap();
+        assert!(HeldClaim::acquire(&bucket, KEY.into()).await.unwrap().is_none());
         let before = fixture.bytes(&held.key).await;
         tokio::time::sleep(Duration::from_secs(HEARTBEAT_SECONDS + 1)).await;
         assert!(!held.is_lost());
@@ -166,5 +221,29 @@ mod tests {
             1,
             "somebody else's claim is not removed"
         );
+    }
+
+    #[tokio::test]
+    async fn the_claim_of_a_process_that_has_ended_is_taken_over_at_once() {
+        let fixture = Fixture::new();
+        let bucket = fixture.bucket();
+        let mine = new_claim();
+        assert!(matches!(
+            take(&bucket, KEY, &mine).await.unwrap(),
+            Claiming::Ours(_)
+        ));
+        match take(&bucket, KEY, &new_claim()).await.unwrap() {
+            Claiming::Theirs(Some(holder)) => assert_eq!(holder.run_id, mine.run_id),
+            other => panic!("{other:?}"),
+        }
+        let mut ended = mine;
+        if let Some(process) = &mut ended.process {
+            process.started_ticks += 1;
+        }
+        assert!(put(&bucket, KEY, &ended, Put::default()).await.unwrap().is_some());
+        assert!(matches!(
+            take(&bucket, KEY, &new_claim()).await.unwrap(),
+            Claiming::Ours(_)
+        ));
     }
 }

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod claim;
 pub mod clock;
 pub mod location;
+mod process;
 pub mod progress;
 pub mod restore;
 pub mod spool;

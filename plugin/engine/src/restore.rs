@@ -58,9 +58,7 @@ pub async fn run(
     let discovery = api.discover().await?;
     let identity = api.identity().await?;
     let selection = Selection::make(&objects, backup.name(), request, &discovery, cancel).await?;
-    let begun = record::begun(backup.name(), request, &identity);
-    let (records, record) = Records::begin(bucket, request, begun).await?;
-    let run = Run::new(
+    let mut run = Run::new(
         api,
         objects,
         backup.name(),
@@ -70,7 +68,17 @@ pub async fn run(
         progress,
         cancel,
     )?;
+    let begun = record::begun(backup.name(), backup.backup().created(), request, &identity);
+    let (records, record) = Records::begin(bucket, request, begun).await?;
+    run.resumes = record.started.filter(|_| records.resumes());
+    let run = Arc::new(run);
     run.say_where_records_are(&records);
-    let ended = Box::pin(run.execute()).await;
+    let ended = tokio::select! {
+        ended = Box::pin(run.execute()) => ended,
+        error = records.taken_over() => {
+            run.stop.cancel();
+            Err(error)
+        }
+    };
     Box::pin(run.finish(records, record, ended)).await
 }

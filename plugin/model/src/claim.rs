@@ -2,7 +2,8 @@
 //!
 //! Two runs under one name would mix their files; the claim is put only if absent, so the second run is refused. Its
 //! heartbeat is renewed while the run lives; a claim whose heartbeat is older than [`STALE_AFTER_SECONDS`] may be taken
-//! over once the dead run's files are cleaned.
+//! over once the dead run's files are cleaned. A claim that names its process may be taken over sooner by whoever runs
+//! where that process would be seen, and does not see it. Restores claim their names alike.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,23 @@ pub struct Claim {
     /// Last sign of life.
     #[serde(with = "time::seconds")]
     pub heartbeat: Timestamp,
+    /// The process of the run, where the system can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessId>,
+}
+
+/// A process, told apart from every other one on any machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// `/proc/sys/kernel/random/boot_id`: the machine since it was started last.
+    pub boot_id: String,
+    /// `/proc/self/ns/pid`: where the number means something.
+    pub pid_namespace: String,
+    /// Its number.
+    pub pid: u32,
+    /// Field 22 of `/proc/<pid>/stat`: a number that is used again has another begin.
+    pub started_ticks: u64,
 }
 
 impl Claim {
@@ -56,6 +74,7 @@ mod tests {
             tool_version: "0".into(),
             started: at(0),
             heartbeat: at(1000),
+            process: None,
         };
         assert!(!claim.is_stale(at(1120)));
         assert!(claim.is_stale(at(1121)));

@@ -129,6 +129,11 @@ impl RestoreKeys<'_> {
         self.file(".json")
     }
 
+    /// The claim of the run that is doing this restore.
+    pub fn claim(&self) -> String {
+        self.file("-claim.json")
+    }
+
     /// Velero's log file.
     pub fn logs(&self) -> String {
         self.file("-logs.gz")

@@ -21,6 +21,9 @@ pub struct RestoreRecord {
     pub name: String,
     /// Name of the backup.
     pub backup: String,
+    /// Begin of the backup: another one of its name has another.
+    #[serde(with = "time::optional_seconds")]
+    pub backup_started: Option<Timestamp>,
     /// UID of `kube-system` of the target cluster.
     pub target_cluster_uid: String,
     /// Name of the target cluster.

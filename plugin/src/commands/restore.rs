@@ -82,7 +82,11 @@ async fn make(
         let done = Box::pin(run).await;
         watch.end().await;
         match done {
-            Err(RestoreError::Exists { .. }) if request.name.is_none() && attempt < ATTEMPTS => {
+            Err(
+                RestoreError::Exists { .. }
+                | RestoreError::OtherRequest { .. }
+                | RestoreError::Running { .. },
+            ) if request.name.is_none() && attempt < ATTEMPTS => {
                 attempt += 1;
                 engine_request.name = numbered(&made_up, attempt)?;
             }
@@ -278,9 +282,9 @@ fn messages(summary: &RestoreSummary) {
         view::say("next: --existing-resource-policy=update changes what differs to what the backup holds");
     }
     if !summary.failures.is_empty() {
-        view::say(
-            "next: remove the cause and restore again under a new name; what is there already stays as it is",
-        );
+        view::say(&format!(
+            "next: remove the cause and repeat the restore with --name {name}; what is done already stays as it is"
+        ));
     }
     view::say(&format!("record: {}", summary.record_stored_at));
 }

@@ -11,7 +11,7 @@ use backup_engine::{
     storage::{Bucket, folder::Folder},
 };
 use serde_json::{Value, json};
-use velero_model::{name::BackupName, restore_record::RestoreRecord, time};
+use velero_model::{name::BackupName, phase::Phase, restore_record::RestoreRecord, time};
 
 use super::{logs as backup_logs, restore};
 use crate::{
@@ -75,7 +75,9 @@ pub(crate) async fn list(session: &Session, place: &Place) -> Result<Exit, Failu
         format @ (OutputFormat::Json | OutputFormat::Yaml) => {
             let results: Vec<Value> = restores
                 .iter()
-                .map(|restore| json!({ "name": restore.name, "record": restore.record }))
+                .map(|restore| json!({
+                    "name": restore.name, "record": restore.record, "running": restore.running, "interrupted": restore.is_interrupted(),
+                }))
                 .collect();
             document::write(&mut view::out(), format, "RestoreList", &results)?;
         }
@@ -107,7 +109,7 @@ fn table(restores: &[ListedRestore], wide: bool) -> Table {
         match &restore.record {
             Some(record) => row.extend([
                 record.backup.clone(),
-                record.phase.to_string(),
+                phase(restore, record),
                 view::when(record.started),
                 record.completed.map(time::format).unwrap_or_default(),
                 record.errors.to_string(),
@@ -135,14 +137,17 @@ pub(crate) async fn describe(session: &Session, place: &Place, name: &BackupName
         .await?;
     match session.common.output {
         format @ (OutputFormat::Json | OutputFormat::Yaml) => {
-            let result = json!({ "name": name, "record": restore.record, "results": results });
+            let result = json!({
+                "name": name, "record": restore.record, "running": restore.running,
+                "interrupted": restore.is_interrupted(), "results": results,
+            });
             document::write(&mut view::out(), format, "RestoreDescription", &result)?;
         }
         _ => {
             let mut text = Description::default();
             text.field("Name", name.to_string());
             match &restore.record {
-                Some(record) => facts(&mut text, record),
+                Some(record) => facts(&mut text, &restore, record),
                 None => {
                     text.field("Record", "none of ours: this restore was made by Velero");
                 }
@@ -162,8 +167,26 @@ pub(crate) async fn describe(session: &Session, place: &Place, name: &BackupName
     Ok(Exit::Done)
 }
 
-fn facts(text: &mut Description, record: &RestoreRecord) {
-    text.field("Phase", record.phase.to_string());
+/// The phase, unless the restore broke off without a word.
+fn phase(restore: &ListedRestore, record: &RestoreRecord) -> String {
+    if restore.is_interrupted() {
+        "Interrupted".to_owned()
+    } else {
+        record.phase.to_string()
+    }
+}
+
+fn facts(text: &mut Description, restore: &ListedRestore, record: &RestoreRecord) {
+    text.field("Phase", phase(restore, record));
+    if let Some(claim) = &restore.running {
+        text.field("Running on", format!("{}, run {}", claim.host, claim.run_id));
+    } else if record.phase != Phase::Completed {
+        let next = format!(
+            "the same restore with --name {} goes on where it stopped",
+            record.name
+        );
+        text.field("Next", next);
+    }
     text.field("Backup", record.backup.clone());
     text.field(
         "Cluster",
@@ -233,6 +256,7 @@ mod tests {
         let restores = [ListedRestore {
             name: BackupName::parse("theirs").unwrap(),
             record: None,
+            running: None,
         }];
         let mut out = Vec::new();
         table(&restores, true).write(&mut out).unwrap();

@@ -71,6 +71,10 @@ fn an_interrupted_restore_ends_its_record() -> Result<()> {
             .is_some_and(|name| name.starts_with("m-"))
     });
     assert_eq!(restored.count() as u64, done);
+    // The same restore goes on, and counts what the first run made.
+    let summary = site.restore(cluster, "b", request("r"))?;
+    assert_completed(&summary);
+    assert_eq!(summary.record.kinds["configmaps"].created, 1_500);
     Ok(())
 }
 

@@ -9,13 +9,9 @@ use velero_model::{claim::Claim, layout::BackupKeys, name::BackupName};
 
 use super::BackupError;
 use crate::{
-    claim::{self, HeldClaim},
-    clock,
-    storage::{Bucket, Etag, Put, delete_all},
+    claim::{self, Claiming, HeldClaim},
+    storage::{Bucket, Put, delete_all},
 };
-
-/// Largest claim that is read.
-const CLAIM_MAX: u64 = 64 << 10;
 
 /// A name that is ours.
 pub(super) struct Taken {
@@ -39,9 +35,14 @@ pub(super) async fn take(
     if bucket.head(&keys.marker()).await?.is_some() {
         return Err(exists());
     }
-    let etag = match claim::put(bucket, &keys.claim(), &claim, Put::if_absent()).await? {
-        Some(etag) => etag,
-        None => take_over(bucket, name, &claim).await?,
+    let etag = match claim::take(bucket, &keys.claim(), &claim).await? {
+        Claiming::Ours(etag) => etag,
+        Claiming::Theirs(holder) => {
+            return Err(BackupError::Claimed {
+                name: name.clone(),
+                holder,
+            });
+        }
     };
     // The claim is there now: a store that takes it once more does not honour the condition.
     let again = claim::put(bucket, &keys.claim(), &claim, Put::if_absent()).await?;
@@ -55,29 +56,6 @@ pub(super) async fn take(
     }
     clean(bucket, &keys).await?;
     Ok(Taken { held, is_exclusive })
-}
-
-/// Takes a dead run's claim; of several that try, one wins.
-async fn take_over(bucket: &Arc<dyn Bucket>, name: &BackupName, claim: &Claim) -> Result<Etag, BackupError> {
-    let key = BackupKeys(name).claim();
-    let claimed = |holder: Option<Claim>| BackupError::Claimed {
-        name: name.clone(),
-        holder: holder.map(Box::new),
-    };
-    let Some((bytes, etag)) = bucket.get(&key, CLAIM_MAX).await? else {
-        // Its holder has just finished or given up.
-        return Err(claimed(None));
-    };
-    let holder: Option<Claim> = serde_json::from_slice(&bytes).ok();
-    if holder
-        .as_ref()
-        .is_some_and(|holder| !holder.is_stale(clock::now()))
-    {
-        return Err(claimed(holder));
-    }
-    claim::put(bucket, &key, claim, Put::if_match(etag))
-        .await?
-        .ok_or_else(|| claimed(holder))
 }
 
 /// Removes everything under the name but the claim. Only its holder may, and only while there is no marker.
@@ -196,7 +174,10 @@ mod tests {
             take(&bucket, &name(), new_claim()).await,
             Err(BackupError::Exists { .. })
         ));
-        let held = HeldClaim::acquire(&bucket, &name()).await.unwrap().unwrap();
+        let held = HeldClaim::acquire(&bucket, BackupKeys(&name()).claim())
+            .await
+            .unwrap()
+            .unwrap();
         undo(&bucket, &name(), held).await.unwrap();
         assert_eq!(keys(&bucket).await, [marker]);
     }

@@ -37,6 +37,17 @@ pub enum CatalogError {
         /// Whose it is.
         claim: Box<Claim>,
     },
+    /// A run is doing this restore at this moment.
+    #[error(
+        "restore `{name}` is being done by {} (run {}, last sign of life {}); wait for it to end",
+        .claim.host, .claim.run_id, time::format(.claim.heartbeat)
+    )]
+    RestoreRunning {
+        /// The name.
+        name: BackupName,
+        /// Whose it is.
+        claim: Box<Claim>,
+    },
     /// A backup of this name is there already.
     #[error("there is a backup `{name}` in {location} already; delete it first or choose another name")]
     Exists {

@@ -16,12 +16,15 @@ use velero_model::{
 };
 
 use super::error::CatalogError;
-use crate::storage::{Bucket, ObjectInfo, StorageError};
+use crate::{
+    claim::{self, is_dead},
+    storage::{Bucket, ObjectInfo, StorageError},
+};
 
 /// Seconds without a write after which files without marker and claim are litter.
 pub(super) const YOUNG_SECONDS: i64 = 600;
 
-/// Largest claim or note.
+/// Largest note.
 const SMALL: u64 = 64 << 10;
 
 /// Summary of one folder.
@@ -89,7 +92,7 @@ impl Folder {
         match claim {
             _ if self.keys == 0 => State::Absent,
             _ if self.marker => State::Complete,
-            Some(claim) if claim.is_stale(now) => State::Dead(Some(claim)),
+            Some(claim) if is_dead(&claim, now) => State::Dead(Some(claim)),
             Some(claim) => State::Running(claim),
             None if self.is_young(now) => State::Young,
             None => State::Dead(None),
@@ -122,16 +125,12 @@ pub(super) async fn scan(bucket: &Arc<dyn Bucket>) -> Result<BTreeMap<BackupName
     Ok(folders)
 }
 
-/// The claim in a folder; `None` when there is none or it cannot be read, which makes its run neither live nor dead.
+/// The claim in a folder; `None` when there is none or it cannot be read.
 pub(super) async fn claim(
     bucket: &Arc<dyn Bucket>,
     name: &BackupName,
 ) -> Result<Option<Claim>, CatalogError> {
-    match bucket.get(&BackupKeys(name).claim(), SMALL).await {
-        Ok(found) => Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok())),
-        Err(StorageError::TooLarge { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    Ok(claim::read(bucket, &BackupKeys(name).claim()).await?)
 }
 
 /// What a folder amounts to at the moment, its claim read if it has one.
@@ -188,6 +187,7 @@ mod tests {
             tool_version: "0".into(),
             started: at(0),
             heartbeat: at(heartbeat),
+            process: None,
         }
     }
 

@@ -109,7 +109,7 @@ async fn litter_of(
             if folder.claim {
                 litter.claim = folder::claim(bucket, name)
                     .await?
-                    .filter(|claim| claim.is_stale(now));
+                    .filter(|claim| claim::is_dead(claim, now));
             }
             if litter.claim.is_some() {
                 litter.keys.push(BackupKeys(name).claim());

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use velero_model::{
+    claim::Claim,
     layout::{RESTORES, RestoreKeys},
     name::BackupName,
+    phase::Phase,
     restore_record::RestoreRecord,
     results::Results,
 };
@@ -18,7 +20,11 @@ use super::{
     purge::{Purged, purge},
     stream::inflated,
 };
-use crate::storage::{At, Bucket, StorageError};
+use crate::{
+    claim::{self, is_dead},
+    clock,
+    storage::{At, Bucket, StorageError},
+};
 
 /// Records that are read at once.
 const IN_FLIGHT: usize = 16;
@@ -36,6 +42,19 @@ pub struct ListedRestore {
     pub name: BackupName,
     /// Our record; `None` for Velero's restores and for records that cannot be read.
     pub record: Option<RestoreRecord>,
+    /// The run that is doing it at this moment.
+    pub running: Option<Claim>,
+}
+
+impl ListedRestore {
+    /// Whether it broke off without a word: its record says that it is in progress, and nobody is behind it.
+    pub fn is_interrupted(&self) -> bool {
+        self.running.is_none()
+            && self
+                .record
+                .as_ref()
+                .is_some_and(|record| record.phase == Phase::InProgress)
+    }
 }
 
 /// Every restore that has files in a location, by name.
@@ -52,7 +71,12 @@ pub async fn restores(bucket: &Arc<dyn Bucket>) -> Result<Vec<ListedRestore>, Ca
     stream::iter(names)
         .map(|name| async move {
             let record = read_record(bucket, &name).await?;
-            Ok(ListedRestore { name, record })
+            let running = running(bucket, &name, record.as_ref()).await?;
+            Ok(ListedRestore {
+                name,
+                record,
+                running,
+            })
         })
         .buffered(IN_FLIGHT)
         .try_collect()
@@ -68,6 +92,19 @@ async fn read_record(
         Err(StorageError::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whose claim is on a restore, if it is one in progress.
+async fn running(
+    bucket: &Arc<dyn Bucket>,
+    name: &BackupName,
+    record: Option<&RestoreRecord>,
+) -> Result<Option<Claim>, CatalogError> {
+    if record.is_none_or(|record| record.phase != Phase::InProgress) {
+        return Ok(None);
+    }
+    let claim = claim::read(bucket, &RestoreKeys(name).claim()).await?;
+    Ok(claim.filter(|claim| !is_dead(claim, clock::now())))
 }
 
 /// The log of a restore as inflated text; `None` when there is none.
@@ -105,8 +142,15 @@ pub async fn restore_results(
 /// Deletes what is stored about a restore; the restored objects are not touched.
 ///
 /// # Errors
-/// When there is nothing, or the location cannot be listed.
+/// [`CatalogError::RestoreRunning`]; when there is nothing, or the location cannot be listed.
 pub async fn delete_restore(bucket: &Arc<dyn Bucket>, name: &BackupName) -> Result<Purged, CatalogError> {
+    let record = read_record(bucket, name).await?;
+    if let Some(claim) = running(bucket, name, record.as_ref()).await? {
+        return Err(CatalogError::RestoreRunning {
+            name: name.clone(),
+            claim: Box::new(claim),
+        });
+    }
     let folder = RestoreKeys(name).folder();
     // The record goes last: as long as a file is left, it is known whose it is.
     let purged = purge(bucket, &folder, Some(&RestoreKeys(name).record())).await?;
@@ -124,6 +168,7 @@ mod tests {
         fixture::{Fixture, gz_json, name},
         open::collect,
     };
+    use crate::claim::new_claim;
 
     #[tokio::test]
     async fn restores_are_listed_read_and_deleted() {
@@ -164,5 +209,29 @@ mod tests {
         assert_eq!(delete_restore(&bucket, &name("r1")).await.unwrap().keys, 3);
         assert_eq!(fixture.keys("").await, ["restores/r2/restore-r2.json"]);
         assert!(delete_restore(&bucket, &name("r1")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_restore_in_progress_is_one_as_long_as_its_claim_lives() {
+        let fixture = Fixture::new();
+        let bucket = fixture.bucket();
+        let record = r#"{"version":1,"name":"r","backup":"b","phase":"InProgress"}"#;
+        fixture.put("restores/r/restore-r.json", record).await;
+        let claim = new_claim();
+        let body = serde_json::to_vec(&claim).unwrap();
+        fixture.put("restores/r/restore-r-claim.json", body).await;
+        let listed = restores(&bucket).await.unwrap();
+        assert_eq!(listed[0].running.as_ref().unwrap().run_id, claim.run_id);
+        assert!(!listed[0].is_interrupted());
+        assert!(matches!(
+            delete_restore(&bucket, &name("r")).await,
+            Err(CatalogError::RestoreRunning { .. })
+        ));
+        let mut dead = claim;
+        dead.heartbeat -= jiff::SignedDuration::from_mins(5);
+        let body = serde_json::to_vec(&dead).unwrap();
+        fixture.put("restores/r/restore-r-claim.json", body).await;
+        assert!(restores(&bucket).await.unwrap()[0].is_interrupted());
+        assert_eq!(delete_restore(&bucket, &name("r")).await.unwrap().keys, 2);
     }
 }

@@ -168,7 +168,9 @@ pub(super) async fn publish(
         name: name.clone(),
         location: to.describe(),
     };
-    let claim = HeldClaim::acquire(to, name).await?.ok_or_else(unfinished)?;
+    let claim = HeldClaim::acquire(to, keys.claim())
+        .await?
+        .ok_or_else(unfinished)?;
     let mut written = Vec::new();
     let result = write_all(to, name, files, read, &claim, &mut written, progress, cancel).await;
     // A name that somebody took over is cleaned by them; what lies there now may be theirs.

@@ -4,24 +4,49 @@ use std::io;
 
 use backup_plan::{resource_names::UnknownResource, restore::never::Never, scope::ScopeError};
 
+use velero_model::{claim::Claim, time};
+
 use crate::{api::ApiError, catalog::CatalogError, storage::StorageError};
 
 /// What ends a restore as a whole. What the server says about single objects is part of the summary instead.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// A restore of this name has been done.
-    #[error(
-        "a restore named {name} exists in {place} (of backup {backup}, {phase}); choose another name with --name"
-    )]
+    /// A restore of this name has been done, or is another one.
+    #[error("a restore named {name} exists in {place} ({what}); choose another name with --name")]
     Exists {
         /// The name.
         name: String,
         /// Where its record lies.
         place: String,
-        /// The backup that it restored.
-        backup: String,
-        /// Its phase.
-        phase: String,
+        /// What kind of restore it is, and why it is not taken up.
+        what: String,
+    },
+    /// A restore of this name broke off, and was asked for in another way.
+    #[error(
+        "restore {name} broke off and was begun with other options: {}; give it the same ones to go on, or choose another name          with --name",
+        differences.join("; ")
+    )]
+    OtherRequest {
+        /// The name.
+        name: String,
+        /// `option: now X, then Y`.
+        differences: Vec<String>,
+    },
+    /// Another run does a restore of this name at this moment.
+    #[error("{}", running(.name, .holder.as_deref()))]
+    Running {
+        /// The name.
+        name: String,
+        /// Who does it.
+        holder: Option<Box<Claim>>,
+    },
+    /// Another run took the restore over.
+    #[error(
+        "restore {name} was taken over by another run, because this one gave no sign of life for too long; that run goes on"
+    )]
+    TakenOver {
+        /// The name.
+        name: String,
     },
     /// The filter makes no sense.
     #[error(transparent)]
@@ -96,11 +121,26 @@ pub enum RestoreError {
     #[error("a temporary file of the restore: {0}; free space in TMPDIR or set it to another folder")]
     Temporary(#[source] io::Error),
     /// Stopped by the user.
-    #[error("interrupted; what was restored so far stays, and the record says so")]
+    #[error(
+        "interrupted; what was restored so far stays, and the same restore under the same --name goes on with the rest"
+    )]
     Interrupted,
     /// A task of ours ended without an answer.
     #[error("the restore broke off by a fault of its own: {0}; please report it")]
     Task(String),
+}
+
+fn running(name: &str, holder: Option<&Claim>) -> String {
+    match holder {
+        Some(holder) => format!(
+            "restore {name} is being done by host {} (run {}, last sign of life {}); wait for it to end: a run that is dead \
+             elsewhere counts so after two minutes",
+            holder.host,
+            holder.run_id,
+            time::format(holder.heartbeat)
+        ),
+        None => format!("restore {name} is being done by another run at this moment; wait for it to end"),
+    }
 }
 
 fn not_there(missing: &[String]) -> String {

@@ -14,6 +14,7 @@ use backup_plan::{
     },
 };
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use velero_model::resource::ApiKind;
 
@@ -44,8 +45,13 @@ pub(super) struct Existing<'a> {
 pub(super) async fn settle(run: &Run, existing: &Existing<'_>, live: &Bytes) -> Result<Outcome, Refusal> {
     let live: Value = serde_json::from_slice(live)
         .map_err(|_| Refusal::Object("it exists, and the server's answer about it is no JSON".to_owned()))?;
-    if is_of_this_restore(run, &live) {
-        return Ok(Outcome::Created);
+    if (run.resumes.is_some() || existing.perhaps_ours) && is_of_this_restore(run, existing.subject, &live) {
+        // Fields are applied only to an object that was there.
+        return Ok(if is_written_by_us(&live, "Apply") {
+            Outcome::Updated
+        } else {
+            Outcome::Created
+        });
     }
     if made_by_restored_controller(existing.references, &live) {
         return Ok(Outcome::Unchanged);
@@ -67,9 +73,30 @@ pub(super) async fn settle(run: &Run, existing: &Existing<'_>, live: &Bytes) -> 
     }
 }
 
-fn is_of_this_restore(run: &Run, live: &Value) -> bool {
+fn is_of_this_restore(run: &Run, subject: &Subject, live: &Value) -> bool {
+    if subject.resource_group == "namespaces" {
+        // As Velero's, ours carry no label.
+        return run
+            .resumes
+            .is_some_and(|began| is_created_since(began, live) && is_written_by_us(live, "Update"));
+    }
     run.request.labels_on_objects
         && live["metadata"]["labels"][RESTORE_LABEL].as_str() == Some(&label_value(run.request.name.as_str()))
+}
+
+fn is_created_since(began: Timestamp, live: &Value) -> bool {
+    let created = live["metadata"]["creationTimestamp"].as_str();
+    created
+        .and_then(|created| created.parse::<Timestamp>().ok())
+        .is_some_and(|created| created.as_second() >= began.as_second())
+}
+
+/// Whether a restore has written fields of it by this kind of operation.
+fn is_written_by_us(live: &Value, operation: &str) -> bool {
+    let managers = live["metadata"]["managedFields"].as_array();
+    managers.into_iter().flatten().any(|entry| {
+        entry["manager"] == FIELD_MANAGER && entry["operation"] == operation && entry["subresource"].is_null()
+    })
 }
 
 /// Whether the controller of the live object is the owner that was restored under a new UID: a Deployment makes its

@@ -16,6 +16,7 @@ use backup_plan::restore::{
     transform::{Options, Owner},
 };
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use velero_model::{
@@ -45,6 +46,8 @@ use crate::{
 
 /// What the tasks of a restore share.
 pub(super) struct Run {
+    /// Since when an earlier run of this very restore may have written objects: those that carry its label are its own.
+    pub(super) resumes: Option<Timestamp>,
     pub(super) api: ApiClient,
     pub(super) objects: Arc<Objects>,
     pub(super) request: RestoreRequest,
@@ -85,13 +88,14 @@ impl Run {
         selection: Selection,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<Arc<Self>, RestoreError> {
+    ) -> Result<Self, RestoreError> {
         let options = request.options(backup, &selection.known_kinds)?;
         let live_options = Options {
             namespace_mapping: std::collections::BTreeMap::new(),
             ..options.clone()
         };
-        Ok(Arc::new(Self {
+        Ok(Self {
+            resumes: None,
             api: api.clone(),
             objects,
             request: request.clone(),
@@ -107,7 +111,7 @@ impl Run {
             definitions: Mutex::default(),
             pending: Mutex::default(),
             lookup: tokio::sync::Mutex::default(),
-        }))
+        })
     }
 
     /// What the cluster serves, as far as is known now.
