@@ -333,7 +333,7 @@ fn sweeper(group: u32) -> Result<Child> {
     Command::new("/bin/sh")
         .args([
             "-c",
-            "trap '' INT TERM HUP; read -r _; kill -KILL -- \"-$1\" 2>/dev/null",
+            "trap '' INT TERM HUP; read -r _; kill -s KILL -- \"-$1\" 2>/dev/null",
             "sweeper",
             &group.to_string(),
         ])
