@@ -21,3 +21,4 @@ pub mod servers;
 pub mod snapshot;
 pub mod store;
 pub mod sts;
+pub mod velero;
