@@ -15,3 +15,4 @@ pub mod progress;
 pub mod restore;
 pub mod spool;
 pub mod storage;
+pub mod velero;
