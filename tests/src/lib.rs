@@ -19,3 +19,4 @@ pub mod scratch;
 pub mod servers;
 pub mod snapshot;
 pub mod store;
+pub mod velero;

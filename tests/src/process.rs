@@ -77,6 +77,19 @@ pub fn is_alive(pid: u32) -> bool {
         .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
+/// The largest resident size of a process so far, in bytes; 0 when it is gone.
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kilobytes = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+    });
+    kilobytes.unwrap_or_default() * 1024
+}
+
 /// The first file of this name on the PATH or in the usual system folders.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

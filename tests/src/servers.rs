@@ -27,8 +27,12 @@ pub enum Program {
     Kubectl,
     /// The strict S3 server.
     Versitygw,
-    /// Velero's server and command line.
+    /// Velero's server and command line, 1.18.
     Velero,
+    /// Velero 1.17, whose backups must stay readable. Only the making of golden files needs it.
+    Velero117,
+    /// Velero 1.16, as [`Program::Velero117`].
+    Velero116,
     /// Velero's plugin for S3.
     VeleroPluginForAws,
 }
@@ -43,6 +47,8 @@ impl Program {
             Self::Kubectl => "kubectl",
             Self::Versitygw => "versitygw",
             Self::Velero => "velero",
+            Self::Velero117 => "velero-1.17",
+            Self::Velero116 => "velero-1.16",
             Self::VeleroPluginForAws => "velero-plugin-for-aws",
         }
     }
@@ -52,6 +58,8 @@ impl Program {
             Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => &KUBERNETES,
             Self::Versitygw => &VERSITYGW,
             Self::Velero => &VELERO,
+            Self::Velero117 => &VELERO_117,
+            Self::Velero116 => &VELERO_116,
             Self::VeleroPluginForAws => &VELERO_PLUGIN_FOR_AWS,
         }
     }
@@ -106,6 +114,24 @@ const VELERO: Module = Module {
     minutes: 4,
     package: ".",
     linker_flags: "-s -w -X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3",
+    links: &[],
+};
+
+const VELERO_117: Module = Module {
+    name: "velero-1.17",
+    title: "velero 1.17.2",
+    minutes: 4,
+    package: ".",
+    linker_flags: "-s -w -X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.17.2",
+    links: &[],
+};
+
+const VELERO_116: Module = Module {
+    name: "velero-1.16",
+    title: "velero 1.16.2",
+    minutes: 4,
+    package: ".",
+    linker_flags: "-s -w -X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.16.2",
     links: &[],
 };
 

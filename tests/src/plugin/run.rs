@@ -66,7 +66,7 @@ impl Reader {
 }
 
 impl Running {
-    pub(super) fn start(command: Command, said: String) -> Result<Self> {
+    pub(crate) fn start(command: Command, said: String) -> Result<Self> {
         let begun = Instant::now();
         let mut child = process::spawn(command)?;
         let (stdout, stderr) = (
@@ -130,7 +130,7 @@ impl Running {
     }
 
     fn look_at_memory(&mut self) {
-        self.peak_memory = self.peak_memory.max(peak_memory(self.pid()));
+        self.peak_memory = self.peak_memory.max(process::peak_memory(self.pid()));
     }
 
     /// Waits for its end.
@@ -171,19 +171,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The largest resident size of a process so far, in bytes; 0 when it is gone.
-fn peak_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kilobytes = status.lines().find_map(|line| {
-        line.strip_prefix("VmHWM:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-    });
-    kilobytes.unwrap_or_default() * 1024
 }
 
 /// A run that has ended.
