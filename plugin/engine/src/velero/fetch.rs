@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use velero_model::{
-    api_object::{BackupStorageLocation, DownloadTargetKind as File, RunStatus},
+    api_object::{BackupStorageLocation, DownloadTargetKind as File, Run},
     layout::{BackupKeys, RestoreKeys},
     name::BackupName,
 };
@@ -19,7 +19,7 @@ use crate::storage::{Bucket, Put, folder::Folder};
 /// A backup or restore as far as it was fetched.
 pub struct Fetched {
     bucket: Arc<dyn Bucket>,
-    status: RunStatus,
+    run: Run,
     _folder: tempfile::TempDir,
 }
 
@@ -29,9 +29,9 @@ impl Fetched {
         &self.bucket
     }
 
-    /// How far it is, as the object says.
-    pub fn status(&self) -> &RunStatus {
-        &self.status
+    /// The object, as far as it tells how the work is getting on.
+    pub fn run(&self) -> &Run {
+        &self.run
     }
 }
 
@@ -55,7 +55,7 @@ pub async fn backup(
     // The folder is new and ours alone.
     let _ = fetched.bucket.put(&marker, object, Put::default()).await?;
     if matches!(
-        fetched.status.phase.as_str(),
+        fetched.run.status.phase.as_str(),
         "Completed" | "PartiallyFailed" | "Failed"
     ) {
         download(velero, location, name, files, &fetched, cancel).await?;
@@ -78,25 +78,24 @@ pub async fn restore(
         return Ok(None);
     };
     let fetched = empty(velero, Kind::Restore, name, &object)?;
-    if fetched.status.is_over() && fetched.status.phase != "FailedValidation" {
+    if fetched.run.status.is_over() && fetched.run.status.phase != "FailedValidation" {
         download(velero, location, name, files, &fetched, cancel).await?;
     }
     Ok(Some(fetched))
 }
 
 fn empty(velero: &Velero, kind: Kind, name: &BackupName, object: &[u8]) -> Result<Fetched, VeleroError> {
-    let run: velero_model::api_object::Run =
-        serde_json::from_slice(object).map_err(|source| VeleroError::Object {
-            what: velero.what(kind, name.as_str()),
-            source,
-        })?;
+    let run: Run = serde_json::from_slice(object).map_err(|source| VeleroError::Object {
+        what: velero.what(kind, name.as_str()),
+        source,
+    })?;
     let folder = tempfile::Builder::new()
         .prefix("kubectl-backup-")
         .tempdir()
         .map_err(VeleroError::Temporary)?;
     Ok(Fetched {
         bucket: Arc::new(Folder::new(folder.path(), false)),
-        status: run.status,
+        run,
         _folder: folder,
     })
 }
