@@ -132,7 +132,8 @@ pub(crate) async fn restore(
     }))
 }
 
-fn through_velero(failure: &Failure) {
+/// Says where this comes from.
+pub(crate) fn through_velero(failure: &Failure) {
     view::warn(&format!(
         "the bucket cannot be read from here, so this comes through Velero's API: {failure}"
     ));
