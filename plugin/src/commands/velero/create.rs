@@ -7,7 +7,7 @@ use std::{
 
 use backup_engine::{
     backup::BackupRequest,
-    catalog::{self, OpenBackup},
+    catalog::{self, CatalogError, OpenBackup},
     storage::Bucket,
     velero::{
         Kind, VeleroError, check,
@@ -206,10 +206,13 @@ async fn open(
     bucket: Option<&Arc<dyn Bucket>>,
     name: &BackupName,
 ) -> Result<Option<(OpenBackup, Option<Fetched>)>, Failure> {
-    if let Some(bucket) = bucket
-        && let Ok(backup) = catalog::open(bucket, name).await
-    {
-        return Ok(Some((backup, None)));
+    if let Some(bucket) = bucket {
+        match catalog::open(bucket, name).await {
+            Ok(backup) => return Ok(Some((backup, None))),
+            // What is not there, Velero cannot hand out.
+            Err(CatalogError::NotFound { .. }) => return Ok(None),
+            Err(_) => {}
+        }
     }
     let fetched = fetch::backup(&driven.velero, &driven.location, name, &FILES, &session.cancel).await?;
     let Some(fetched) = fetched else {

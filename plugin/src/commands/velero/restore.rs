@@ -195,8 +195,9 @@ async fn read_back(
     }
     if let Some(bucket) = bucket {
         let read = session.unless_interrupted(fill(&mut made, bucket, name)).await;
-        if matches!(read, Ok(true) | Err(Failure::Interrupted)) {
-            return read.map(|_| made);
+        // What is not there, Velero cannot hand out.
+        if matches!(read, Ok(()) | Err(Failure::Interrupted)) {
+            return read.map(|()| made);
         }
     }
     let fetching = fetch::restore(&driven.velero, &driven.location, name, &FILES, &session.cancel);
@@ -206,24 +207,22 @@ async fn read_back(
                 .unless_interrupted(fill(&mut made, fetched.bucket(), name))
                 .await
         }
-        other => other.map(|_| false),
+        other => other.map(|_| ()),
     };
     match read {
-        Ok(_) => {}
+        Ok(()) => {}
         Err(Failure::Interrupted) => return Err(Failure::Interrupted),
         Err(failure) => view::warn(&format!("what Velero wrote cannot be read: {failure}")),
     }
     Ok(made)
 }
 
-/// Whether there was something to read.
-async fn fill(made: &mut Made, bucket: &Arc<dyn Bucket>, name: &BackupName) -> Result<bool, Failure> {
+async fn fill(made: &mut Made, bucket: &Arc<dyn Bucket>, name: &BackupName) -> Result<(), Failure> {
     let results = catalog::restore_results(bucket, name).await?;
     let objects = catalog::restore_resource_list(bucket, name).await?;
-    let is_there = results.is_some() || objects.is_some();
     made.results = results.unwrap_or_default();
     made.kinds = actions(&objects.unwrap_or_default());
-    Ok(is_there)
+    Ok(())
 }
 
 /// Velero lists `namespace/name(created)`.
