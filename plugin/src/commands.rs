@@ -19,6 +19,7 @@ mod preview;
 mod restore;
 mod restores;
 mod transferred;
+mod velero;
 mod verify;
 mod version;
 
@@ -33,7 +34,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    arguments::{Arguments, environment::Environment, global::EngineWord},
+    arguments::{Arguments, environment::Environment},
     completion,
     exit::{Exit, Failure},
     interrupt,
@@ -171,13 +172,5 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::RemoveLocation { name } => location::remove(session, &name),
         Command::Version { client } => version::run(session, client).await,
         Command::Completion(shell) => completion::script(shell).map(|()| Exit::Done),
-    }
-}
-
-/// The engine and why it, for the first line of a run.
-fn engine(word: EngineWord) -> &'static str {
-    match word {
-        EngineWord::Auto => "engine direct (auto: this version has no other)",
-        EngineWord::Direct | EngineWord::Velero => "engine direct (asked for)",
     }
 }

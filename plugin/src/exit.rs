@@ -20,7 +20,7 @@ use std::{error::Error, io, process::ExitCode, time::Duration};
 
 use backup_engine::{
     api::ApiError, backup::BackupError, catalog::CatalogError, location::LocationError,
-    restore::RestoreError, storage::StorageError,
+    restore::RestoreError, storage::StorageError, velero::VeleroError,
 };
 use backup_plan::resource_names::UnknownResource;
 use thiserror::Error;
@@ -108,6 +108,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Restore(#[from] RestoreError),
     #[error(transparent)]
+    Velero(#[from] VeleroError),
+    #[error(transparent)]
     Kind(#[from] UnknownResource),
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
@@ -149,6 +151,7 @@ impl Failure {
             Self::Backup(error) => of_backup(error),
             Self::Catalog(error) => of_catalog(error),
             Self::Restore(error) => of_restore(error),
+            Self::Velero(error) => of_velero(error),
             Self::Kind(_) | Self::Usage(_) => Exit::Usage,
             Self::Output(_) | Self::Document(_) | Self::Local { .. } | Self::Damaged(_) => Exit::Failed,
             Self::Refused(_) => Exit::Refused,
@@ -193,13 +196,13 @@ fn one_line(text: &str) -> String {
 fn of_request(error: &RequestError) -> Exit {
     match error {
         RequestError::Location(error) => of_location(error),
-        RequestError::EngineVelero => Exit::Refused,
         RequestError::Name(_)
         | RequestError::Duration { .. }
         | RequestError::Selector(_)
         | RequestError::Scope(_)
         | RequestError::Flag { .. }
         | RequestError::NotTaken { .. }
+        | RequestError::OtherEngine { .. }
         | RequestError::Output { .. } => Exit::Usage,
     }
 }
@@ -289,6 +292,36 @@ fn of_catalog(error: &CatalogError) -> Exit {
     }
 }
 
+fn of_velero(error: &VeleroError) -> Exit {
+    match error {
+        VeleroError::NoLocation { .. }
+        | VeleroError::Unsupported { .. }
+        | VeleroError::Location { .. }
+        | VeleroError::Exists { .. }
+        | VeleroError::ExistsInStorage { .. }
+        | VeleroError::OtherLocation { .. }
+        | VeleroError::NotRestorable { .. }
+        | VeleroError::UnderWay { .. }
+        | VeleroError::Held { .. } => Exit::Refused,
+        VeleroError::NoSuchBackup { .. }
+        | VeleroError::NoBackupOfSchedule { .. }
+        | VeleroError::NoConfigMap { .. }
+        | VeleroError::NoSuchNamespace { .. } => Exit::NotFound,
+        VeleroError::NotSynced { .. } => Exit::TimedOut,
+        VeleroError::Scope(_) | VeleroError::Resource(_) => Exit::Usage,
+        VeleroError::Api(error) => of_api(error),
+        VeleroError::Catalog(error) => of_catalog(error),
+        VeleroError::Storage(error) => of_storage(error),
+        VeleroError::Interrupted => Exit::Interrupted,
+        VeleroError::Vanished { .. }
+        | VeleroError::DeleteFailed { .. }
+        | VeleroError::Lost { .. }
+        | VeleroError::Download { .. }
+        | VeleroError::Object { .. }
+        | VeleroError::Temporary(_) => Exit::Failed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use backup_engine::storage::At;
@@ -345,8 +378,11 @@ mod tests {
             name: name(),
             location: "s3://b".into(),
         };
-        let table: [(Failure, Exit); 16] = [
-            (RequestError::EngineVelero.into(), Exit::Refused),
+        let under_way = VeleroError::UnderWay {
+            what: "Backup velero/a".into(),
+            phase: "InProgress".into(),
+        };
+        let table: [(Failure, Exit); 18] = [
             (RequestError::Location(LocationError::Nothing).into(), Exit::Usage),
             (RequestError::Location(unknown).into(), Exit::NotFound),
             (status(403).into(), Exit::Refused),
@@ -368,6 +404,9 @@ mod tests {
                 CatalogError::Storage(StorageError::NoSuchBucket { at: at() }).into(),
                 Exit::NotFound,
             ),
+            (under_way.into(), Exit::Refused),
+            (VeleroError::Api(status(403)).into(), Exit::Refused),
+            (VeleroError::Interrupted.into(), Exit::Interrupted),
             (BackupError::Interrupted.into(), Exit::Interrupted),
             (RestoreError::Interrupted.into(), Exit::Interrupted),
             (gone.into(), Exit::Done),

@@ -6,6 +6,7 @@
 mod arguments;
 mod commands;
 mod completion;
+mod engine;
 mod exit;
 mod interrupt;
 mod request;

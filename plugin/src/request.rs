@@ -58,6 +58,7 @@ pub(crate) struct Common {
     pub(crate) yes: bool,
     pub(crate) timeout: Option<Duration>,
     pub(crate) engine: EngineWord,
+    pub(crate) wait: bool,
     pub(crate) velero_namespace: String,
     pub(crate) show_secrets: bool,
     pub(crate) verbosity: u8,
@@ -206,10 +207,8 @@ pub(crate) enum RequestError {
         format: String,
         instead: &'static str,
     },
-    #[error(
-        "engine velero comes with a later version; use --engine direct, which needs no Velero in the cluster"
-    )]
-    EngineVelero,
+    #[error("`{command}` works on the location itself whatever the engine; leave --engine velero out")]
+    OtherEngine { command: &'static str },
 }
 
 /// How many names are tried in place of a made-up one that is taken.
@@ -234,16 +233,6 @@ impl Request {
     /// Gives a command line its meaning.
     pub(crate) fn parse(arguments: Arguments, environment: &Environment) -> Result<Self, RequestError> {
         let Arguments { global, command } = arguments;
-        if global.engine == Some(EngineWord::Velero) {
-            return Err(RequestError::EngineVelero);
-        }
-        if global.wait == Some(false) {
-            return Err(RequestError::flag(
-                "--wait",
-                "false",
-                "the direct engine does the work itself, so it always waits",
-            ));
-        }
         taken::by(&command).check(&global)?;
         let mut common = common(&global, environment)?;
         let command = meaning(command, &global, &mut common, environment)?;
@@ -267,6 +256,7 @@ fn common(global: &Global, environment: &Environment) -> Result<Common, RequestE
         yes: global.yes,
         timeout: fields::wait("--timeout", global.timeout.as_deref())?,
         engine: global.engine.unwrap_or_default(),
+        wait: global.wait.unwrap_or(true),
         velero_namespace: global.velero_namespace.clone(),
         show_secrets: global.show_secrets,
         verbosity: global.verbose,

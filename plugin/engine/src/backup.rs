@@ -6,7 +6,7 @@
 
 mod claim;
 mod collect;
-mod describe;
+pub(crate) mod describe;
 mod follow;
 mod inventory;
 mod pack;

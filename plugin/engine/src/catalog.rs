@@ -35,7 +35,9 @@ pub use objects::{EntryFilter, Member, Objects};
 pub use open::{InflatedStream, OpenBackup, open};
 pub use portable::{download, import};
 pub use purge::{Purged, purge};
-pub use restores::{ListedRestore, delete_restore, restore_logs, restore_results, restores};
+pub use restores::{
+    ListedRestore, delete_restore, restore_logs, restore_resource_list, restore_results, restores,
+};
 pub use transfer::{CopySummary, copy};
 pub use verify::{Finding, Level, VerifyReport, verify};
 pub use volume_data::volume_data;

@@ -16,3 +16,4 @@ pub mod progress;
 pub mod restore;
 pub mod spool;
 pub mod storage;
+pub mod velero;

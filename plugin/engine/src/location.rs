@@ -106,6 +106,14 @@ pub async fn open(location: &Location) -> Result<Arc<dyn Bucket>, StorageError> 
     open_tuned(location, Tuning::default()).await
 }
 
+/// The location as [`open`] would use it: the AWS configuration may name another server. Nothing is asked of the store.
+pub async fn effective(location: &Location) -> Location {
+    match location {
+        Location::S3(location) => Location::S3(Box::new(S3::effective(location).await)),
+        Location::Folder(_) => location.clone(),
+    }
+}
+
 /// The same with another patience, for tests and slow lines.
 pub async fn open_tuned(location: &Location, tuning: Tuning) -> Result<Arc<dyn Bucket>, StorageError> {
     match location {

@@ -137,6 +137,33 @@ fn brace(tail: &str) -> Result<&str, GlobProblem> {
     Ok(after)
 }
 
+/// The patterns without braces that together mean the same as a checked pattern: `{a,b}-*` becomes `a-*` and `b-*`. `None`
+/// when they would be more than `limit`.
+pub fn expand_braces(pattern: &str, limit: usize) -> Option<Vec<String>> {
+    let mut expanded = vec![String::new()];
+    let mut rest = pattern;
+    while let Some((before, tail)) = rest.split_once('{') {
+        let (inside, after) = tail.split_once('}').unwrap_or((tail, ""));
+        let alternatives: Vec<&str> = inside.split(',').collect();
+        if expanded.len().saturating_mul(alternatives.len()) > limit {
+            return None;
+        }
+        expanded = expanded
+            .iter()
+            .flat_map(|begun| {
+                alternatives
+                    .iter()
+                    .map(move |alternative| format!("{begun}{before}{alternative}"))
+            })
+            .collect();
+        rest = after;
+    }
+    for pattern in &mut expanded {
+        pattern.push_str(rest);
+    }
+    Some(expanded)
+}
+
 #[derive(Debug, Clone)]
 enum Pattern {
     Literal(String),
@@ -230,6 +257,36 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn braces_are_expanded_for_velero() {
+        for (pattern, expected) in [
+            ("shop", vec!["shop"]),
+            ("shop-*", vec!["shop-*"]),
+            ("{a,b}", vec!["a", "b"]),
+            ("x-{a,b*}-[cd]", vec!["x-a-[cd]", "x-b*-[cd]"]),
+            ("{a,b}{1,2}", vec!["a1", "a2", "b1", "b2"]),
+        ] {
+            assert_eq!(expand_braces(pattern, 4).unwrap(), expected, "{pattern}");
+        }
+        assert_eq!(expand_braces("{a,b}{1,2}{x,y}", 4), None);
+    }
+
+    proptest! {
+        #[test]
+        fn expanding_changes_no_match(
+            pattern in "[ab*?]{0,2}(\\{[ab*]{1,2}(,[ab?]{1,2}){0,2}\\}[ab]{0,1}){0,2}", name in "[ab]{0,4}"
+        ) {
+            prop_assume!(check(&pattern).is_ok());
+            let expanded = expand_braces(&pattern, 1000).unwrap();
+            let has_brace = expanded.iter().any(|pattern| pattern.contains('{'));
+            prop_assert!(!has_brace);
+            // What stands beside a brace may make a `**` of it, which is no pattern any more.
+            prop_assume!(expanded.iter().all(|pattern| check(pattern).is_ok()));
+            let (one, all) = (Globs::parse(&[&pattern]).unwrap(), Globs::parse(&expanded).unwrap());
+            prop_assert_eq!(one.matches(&name), all.matches(&name));
+        }
+    }
 
     #[test]
     fn velero_s_vectors() {

@@ -64,7 +64,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, help_heading = COMMON)]
     pub(crate) yes: bool,
 
-    /// Wait for the end; the direct engine always does.
+    /// Wait for the end; with =false only Velero's work goes on without this program.
     #[arg(
         long,
         global = true,
@@ -81,11 +81,11 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DURATION", hide_short_help = true, help_heading = COMMON)]
     pub(crate) timeout: Option<String>,
 
-    /// Who does the work: direct is this program, auto chooses.
+    /// Who does the work: direct is this program, velero a Velero in the cluster, auto chooses.
     #[arg(long, global = true, value_enum, value_name = "ENGINE", hide_short_help = true, help_heading = COMMON)]
     pub(crate) engine: Option<EngineWord>,
 
-    /// Namespace of Velero's objects, for locations that are BackupStorageLocations.
+    /// Namespace of Velero's objects, for engine velero and for locations that are BackupStorageLocations.
     #[arg(
         long,
         global = true,
@@ -161,11 +161,11 @@ pub(crate) enum DryRun {
 /// `--engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum EngineWord {
-    /// The direct engine; a later version may find Velero in the cluster.
+    /// Velero where it runs and has the location as its own, else direct.
     #[default]
     Auto,
     /// This program reads and writes the cluster and the storage itself.
     Direct,
-    /// Velero in the cluster; comes with a later version.
+    /// Velero in the cluster, through its API objects.
     Velero,
 }

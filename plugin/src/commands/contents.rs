@@ -1,15 +1,15 @@
 //! `contents`: the objects in a backup, filtered, as they stand in the index.
 
-use backup_engine::catalog::{self, EntryFilter, Objects, kinds_from_directory};
+use backup_engine::catalog::{EntryFilter, Objects, kinds_from_directory};
 use backup_plan::{
     human,
     resource_names::{self, UnknownResource},
 };
 use futures::TryStreamExt;
 use serde_json::json;
-use velero_model::{index::Entry, name::BackupName};
+use velero_model::{api_object::DownloadTargetKind as File, index::Entry, name::BackupName};
 
-use super::preview::CLUSTER;
+use super::{preview::CLUSTER, velero};
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
@@ -28,10 +28,8 @@ pub(crate) async fn run(
     name: &BackupName,
     only: Contents,
 ) -> Result<Exit, Failure> {
-    let opened = session.open(place).await?;
-    let backup = session
-        .unless_interrupted(catalog::open(&opened.bucket, name))
-        .await?;
+    let found = velero::read::backup(session, place, name, &[File::BackupContents]).await?;
+    let backup = &found.backup;
     let watch = session.watch();
     let objects = backup.objects(&session.progress, &session.cancel).await;
     watch.end().await;

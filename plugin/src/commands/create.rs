@@ -8,14 +8,16 @@ use std::{
 use backup_engine::{
     api::ApiClient,
     backup::{self, BackupError, BackupRequest, Summary},
+    velero::submit,
 };
 use backup_plan::human;
 use serde_json::json;
 use velero_model::{outcome::Outcome, time};
 
-use super::preview;
+use super::{preview, velero};
 use crate::{
-    arguments::global::OutputFormat,
+    arguments::global::{EngineWord, OutputFormat},
+    engine::{self, Engine},
     exit::{Exit, Failure},
     request::{ATTEMPTS, Create, describe_scope, numbered},
     session::{Opened, Session},
@@ -29,34 +31,41 @@ const LISTS_IN_FLIGHT: usize = 4;
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Failure> {
-    let what = format!(
-        "{}; scope: {}",
-        super::engine(session.common.engine),
-        describe_scope(&request.scope)
-    );
-    let api = session.api().await?;
     let Some(place) = &request.place else {
-        view::say(&format!(
-            "preview of backup {}: {what}; nothing is stored",
-            request.name
-        ));
-        let request = engine_request(session, &request, "default".to_owned());
-        let watch = session.watch();
-        let done = Box::pin(backup::preview(
-            &api,
-            &request,
-            &session.progress,
-            &session.cancel,
-        ))
-        .await;
-        watch.end().await;
-        return preview::show(session, &request.name, &done?);
+        return preview(session, &request).await;
     };
+    let chosen = engine::choose(session, place).await?;
+    if let Engine::Velero(driven) = chosen.engine {
+        return velero::create::run(session, &request, place, &driven, &chosen.words).await;
+    }
+    engine::must_wait(session)?;
+    let what = format!("{}; scope: {}", chosen.words, describe_scope(&request.scope));
+    let api = session.api().await?;
     let opened = session.open(place).await?.limited(request.upload_bandwidth);
     let begun = Instant::now();
     let summary = make(session, &api, &request, opened, &what).await?;
     show(session.common.output, &summary, begun.elapsed())?;
     Ok(Exit::of_phase(&summary.phase))
+}
+
+/// Shows what the direct engine would take; Velero has no preview.
+async fn preview(session: &Session, request: &Create) -> Result<Exit, Failure> {
+    if session.common.engine == EngineWord::Velero {
+        return Err(
+            submit::unsupported("--dry-run", "Velero cannot say beforehand what it would take").into(),
+        );
+    }
+    let api = session.api().await?;
+    view::say(&format!(
+        "preview of backup {}: engine direct (a preview is always its work); scope: {}; nothing is stored",
+        request.name,
+        describe_scope(&request.scope)
+    ));
+    let wanted = engine_request(session, request, "default".to_owned());
+    let watch = session.watch();
+    let done = Box::pin(backup::preview(&api, &wanted, &session.progress, &session.cancel)).await;
+    watch.end().await;
+    preview::show(session, &request.name, &done?)
 }
 
 /// Makes the backup. A name that was made up from the time may be taken by a run of the same second; it gets a number
@@ -99,7 +108,8 @@ async fn make(
     }
 }
 
-fn engine_request(session: &Session, request: &Create, storage_location: String) -> BackupRequest {
+/// The request as the engines know it.
+pub(super) fn engine_request(session: &Session, request: &Create, storage_location: String) -> BackupRequest {
     BackupRequest {
         name: request.name.clone(),
         scope: request.scope.clone(),
@@ -121,6 +131,7 @@ fn show(format: OutputFormat, summary: &Summary, took: Duration) -> Result<(), F
         OutputFormat::Json | OutputFormat::Yaml => {
             let result = json!({
                 "name": summary.name,
+                "engine": "direct",
                 "status": summary.phase,
                 "location": summary.location,
                 "objects": summary.objects,

@@ -7,8 +7,10 @@ use backup_plan::human;
 use serde_json::{Value, json};
 use velero_model::name::BackupName;
 
+use super::velero;
 use crate::{
     arguments::global::OutputFormat,
+    engine::{self, Engine},
     exit::{Exit, Failure},
     request::Place,
     session::{Opened, Session},
@@ -29,12 +31,17 @@ pub(crate) async fn run(
     names: &[BackupName],
     options: Options,
 ) -> Result<Exit, Failure> {
+    if !options.dry_run {
+        let chosen = engine::choose(session, place).await?;
+        view::say(&format!("deleting {}: {}", listed(names), chosen.words));
+        if let Engine::Velero(driven) = chosen.engine {
+            return velero::delete::run(session, place, names, options, &driven).await;
+        }
+        engine::must_wait(session)?;
+    }
     let opened = session.open(place).await?;
     if !options.dry_run && !session.common.yes && !io::stdin().is_terminal() {
-        return Err(Failure::Refused(format!(
-            "{} would be deleted for good; give --yes, or run this on a terminal",
-            listed(names)
-        )));
+        return Err(needs_yes(names));
     }
     let mut exit = Exit::Done;
     let mut results = Vec::new();
@@ -57,6 +64,14 @@ pub(crate) async fn run(
         document::write(&mut view::out(), format, "DeletionList", &results)?;
     }
     Ok(exit)
+}
+
+/// Nobody is there who could be asked.
+pub(super) fn needs_yes(names: &[BackupName]) -> Failure {
+    Failure::Refused(format!(
+        "{} would be deleted for good; give --yes, or run this on a terminal",
+        listed(names)
+    ))
 }
 
 fn listed(names: &[BackupName]) -> String {
@@ -127,7 +142,7 @@ async fn preview(session: &Session, opened: &Opened, name: &BackupName) -> Resul
 }
 
 /// Asks for the name on the terminal. Waiting for the answer ends with Ctrl-C.
-async fn confirm(session: &Session, name: &BackupName, location: &str) -> Result<(), Failure> {
+pub(super) async fn confirm(session: &Session, name: &BackupName, location: &str) -> Result<(), Failure> {
     view::say(&format!(
         "backup {name} in {location} will be deleted for good; type its name to go on:"
     ));

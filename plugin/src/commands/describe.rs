@@ -7,6 +7,7 @@ use backup_engine::{
 use backup_plan::human;
 use serde_json::{Value, json};
 use velero_model::{
+    api_object::DownloadTargetKind as File,
     backup::{BackupSpec, Metadata},
     name::BackupName,
     outcome::Outcome,
@@ -16,7 +17,7 @@ use velero_model::{
     volume::VolumeInfo,
 };
 
-use super::preview;
+use super::{preview, velero};
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
@@ -40,13 +41,19 @@ pub(crate) async fn run(
     names: &[BackupName],
     details: bool,
 ) -> Result<Exit, Failure> {
-    let opened = session.open(place).await?;
+    let mut files = vec![File::BackupResults, File::BackupVolumeInfos];
+    if details {
+        files.push(File::BackupResourceList);
+    }
     let mut described = Vec::new();
     for name in names {
-        let backup = session
-            .unless_interrupted(catalog::open(&opened.bucket, name))
-            .await?;
-        described.push(session.unless_interrupted(read(backup, details)).await?);
+        let found = velero::read::backup(session, place, name, &files).await?;
+        // What was fetched is read before its folder goes.
+        described.push(
+            session
+                .unless_interrupted(read(found.backup.clone(), details))
+                .await?,
+        );
     }
     let format = session.common.output;
     match (format, described.as_slice()) {
@@ -123,6 +130,14 @@ fn text(described: &Described) -> String {
     let backup = described.backup.backup();
     metadata(&mut text, &backup.metadata);
     text.field("Phase", backup.status.phase.to_string());
+    for (field, name) in [
+        ("validationErrors", "Validation errors"),
+        ("failureReason", "Failure reason"),
+    ] {
+        if let Some(said) = backup.status.other.get(field) {
+            text.beside(name, said_by_velero(said));
+        }
+    }
     text.field("Cluster", source(described));
     text.blank();
     scope(&mut text, &backup.spec);
@@ -166,6 +181,19 @@ fn metadata(text: &mut Description, metadata: &Metadata) {
     text.field("Namespace", metadata.namespace.clone().unwrap_or_default());
     text.beside("Labels", pairs(&metadata.labels));
     text.beside("Annotations", pairs(&metadata.annotations));
+}
+
+/// A text or several.
+fn said_by_velero(said: &Value) -> Vec<String> {
+    match said {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(texts) => texts
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn source(described: &Described) -> String {

@@ -9,8 +9,9 @@ use backup_engine::{
 use backup_plan::{human, selector::Selector};
 use jiff::Timestamp;
 use serde::Serialize;
-use velero_model::{name::BackupName, source::VELERO_SCHEDULE, time};
+use velero_model::{backup::Backup, name::BackupName, source::VELERO_SCHEDULE, time};
 
+use super::velero;
 use crate::{
     arguments::{global::OutputFormat, list::SortBy},
     exit::{Exit, Failure},
@@ -32,7 +33,7 @@ struct Row {
     #[serde(with = "time::optional_seconds")]
     expires: Option<Timestamp>,
     objects: u64,
-    size: u64,
+    size: Option<u64>,
     schedule: Option<String>,
     cluster: String,
     hold: bool,
@@ -51,12 +52,7 @@ pub(crate) async fn run(
     sort_by: SortBy,
     selector: &Selector,
 ) -> Result<Exit, Failure> {
-    let opened = session.open(place).await?;
-    let listing = session.unless_interrupted(catalog::list(&opened.bucket)).await?;
-    for unreadable in &listing.unreadable {
-        view::warn(&format!("backup {}: {}", unreadable.name, unreadable.reason));
-    }
-    let mut rows = rows(&listing);
+    let (mut rows, location) = all(session, place).await?;
     let missing = missing(&rows, names);
     rows.retain(|row| {
         (names.is_empty() || names.iter().any(|name| name.as_str() == row.name))
@@ -65,15 +61,63 @@ pub(crate) async fn run(
     sort(&mut rows, sort_by);
     show(session.common.output, &rows)?;
     if rows.is_empty() && names.is_empty() {
-        view::say(&format!("no backups in {}", opened.bucket.describe()));
+        view::say(&format!("no backups in {location}"));
     }
     match missing.as_slice() {
         [] => Ok(Exit::Done),
         missing => Err(Failure::NotFound(format!(
-            "there is no backup {} in {}; `kubectl backup list` shows what is there",
-            missing.join(", "),
-            opened.bucket.describe()
+            "there is no backup {} in {location}; `kubectl backup list` shows what is there",
+            missing.join(", ")
         ))),
+    }
+}
+
+/// What the bucket holds, and what only Velero knows of: runs that are under way or were refused. The cluster is asked at
+/// the same time and only briefly, since most lists need none.
+async fn all(session: &Session, place: &Place) -> Result<(Vec<Row>, String), Failure> {
+    let stored = async {
+        let opened = session.open(place).await?;
+        let listing = session.unless_interrupted(catalog::list(&opened.bucket)).await?;
+        Ok::<_, Failure>((listing, opened.bucket.describe()))
+    };
+    let (stored, objects) = tokio::join!(stored, velero::list::backups(session, place));
+    match (stored, objects) {
+        (Ok((listing, location)), objects) => {
+            for unreadable in &listing.unreadable {
+                view::warn(&format!("backup {}: {}", unreadable.name, unreadable.reason));
+            }
+            let mut rows = rows(&listing);
+            let objects = objects.map(|(objects, _)| objects).unwrap_or_default();
+            for object in objects {
+                let is_stored = rows.iter().any(|row| row.name == object.backup.metadata.name);
+                if !is_stored {
+                    rows.push(of_object(&object, true));
+                }
+            }
+            Ok((rows, location))
+        }
+        (Err(failure), Some((objects, location))) if velero::read::is_out_of_reach(&failure) => {
+            velero::read::through_velero(&failure);
+            let rows = objects.iter().map(|object| of_object(object, false)).collect();
+            Ok((rows, location))
+        }
+        (Err(failure), _) => Err(failure),
+    }
+}
+
+/// A row about a Backup object. One that Velero calls done and that a readable bucket does not hold is no backup.
+fn of_object(object: &velero::list::Object, bucket_is_read: bool) -> Row {
+    let is_done = object.backup.status.phase.is_restorable();
+    Row {
+        status: if is_done && bucket_is_read {
+            "Missing".to_owned()
+        } else {
+            object.phase.clone()
+        },
+        expires: object.backup.status.expiration,
+        size: None,
+        is_complete: is_done && !bucket_is_read,
+        ..row_of(&object.backup)
     }
 }
 
@@ -98,7 +142,18 @@ fn rows(listing: &Listing) -> Vec<Row> {
 }
 
 fn row(listed: &Listed) -> Row {
-    let backup = &listed.backup;
+    Row {
+        expires: listed.notes.expiration.unwrap_or(listed.backup.status.expiration),
+        size: Some(listed.size),
+        hold: listed.notes.hold.is_some(),
+        hold_reason: listed.notes.hold.clone().flatten(),
+        is_complete: true,
+        ..row_of(&listed.backup)
+    }
+}
+
+/// What the Backup object says.
+fn row_of(backup: &Backup) -> Row {
     let status = &backup.status;
     let source = backup.source();
     Row {
@@ -107,17 +162,17 @@ fn row(listed: &Listed) -> Row {
         errors: status.errors,
         warnings: status.warnings,
         created: backup.created(),
-        expires: listed.notes.expiration.unwrap_or(status.expiration),
+        expires: None,
         objects: status.progress.unwrap_or_default().items_backed_up,
-        size: listed.size,
+        size: None,
         schedule: source
             .schedule
             .or_else(|| backup.label(VELERO_SCHEDULE).map(str::to_owned)),
         cluster: source.cluster_name,
-        hold: listed.notes.hold.is_some(),
-        hold_reason: listed.notes.hold.clone().flatten(),
+        hold: false,
+        hold_reason: None,
         labels: backup.metadata.labels.clone().unwrap_or_default(),
-        is_complete: true,
+        is_complete: false,
     }
 }
 
@@ -130,7 +185,7 @@ fn bare(name: &BackupName, status: &str, created: Option<Timestamp>) -> Row {
         created,
         expires: None,
         objects: 0,
-        size: 0,
+        size: None,
         schedule: None,
         cluster: String::new(),
         hold: false,
@@ -191,7 +246,7 @@ fn table(rows: &[Row], wide: bool, now: Timestamp) -> Table {
             view::when(row.created),
             known(view::expires(row.expires, now)),
             known(row.objects.to_string()),
-            known(human::bytes(row.size)),
+            row.size.map_or_else(|| "<unknown>".to_owned(), human::bytes),
         ];
         if wide {
             let hold = match (&row.hold_reason, row.hold) {
@@ -223,7 +278,7 @@ mod tests {
         let mut nightly = bare(&name("nightly"), "Completed", Some(at("2026-11-22T01:00:00Z")));
         nightly.is_complete = true;
         nightly.objects = 2800;
-        nightly.size = 1 << 20;
+        nightly.size = Some(1 << 20);
         nightly.expires = Some(at("2026-12-22T01:00:00Z"));
         nightly.hold = true;
         let mut adhoc = bare(
@@ -234,7 +289,7 @@ mod tests {
         adhoc.is_complete = true;
         adhoc.errors = 2;
         adhoc.objects = 3;
-        adhoc.size = 4 << 20;
+        adhoc.size = Some(4 << 20);
         vec![
             nightly,
             adhoc,

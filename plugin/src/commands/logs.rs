@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use backup_engine::catalog::{self, InflatedStream};
+use backup_engine::catalog::InflatedStream;
 use futures::TryStreamExt;
-use velero_model::name::BackupName;
+use velero_model::{api_object::DownloadTargetKind as File, name::BackupName, phase::Phase};
 
+use super::velero;
 use crate::{
     exit::{Exit, Failure},
     request::Place,
@@ -14,11 +15,15 @@ use crate::{
 };
 
 pub(crate) async fn run(session: &Session, place: &Place, name: &BackupName) -> Result<Exit, Failure> {
-    let opened = session.open(place).await?;
-    let backup = session
-        .unless_interrupted(catalog::open(&opened.bucket, name))
-        .await?;
+    let found = velero::read::backup(session, place, name, &[File::BackupLog]).await?;
+    let backup = &found.backup;
     let Some(log) = backup.logs() else {
+        let phase = &backup.backup().status.phase;
+        if !matches!(phase, Phase::Completed | Phase::PartiallyFailed | Phase::Failed) {
+            return Err(Failure::NotFound(format!(
+                "backup {name} is {phase} and has no log; Velero stores one at the end of a run"
+            )));
+        }
         return Err(Failure::NotFound(format!(
             "backup {name} has no log; `kubectl backup describe {name}` shows the rest"
         )));

@@ -13,8 +13,10 @@ use velero_model::{
     source::VELERO_SCHEDULE,
 };
 
+use super::velero;
 use crate::{
     arguments::{global::OutputFormat, restore::ExistingWord},
+    engine::{self, Engine},
     exit::{Exit, Failure},
     request::{ATTEMPTS, Restore, RestoreSource, describe_scope, numbered},
     session::{Opened, Session},
@@ -25,6 +27,11 @@ use crate::{
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Failure> {
+    let chosen = engine::choose(session, &request.place).await?;
+    if let Engine::Velero(driven) = chosen.engine {
+        return velero::restore::run(session, &request, &driven, &chosen.words).await;
+    }
+    engine::must_wait(session)?;
     let opened = session.open(&request.place).await?;
     let name = match &request.source {
         RestoreSource::Backup(name) => name.clone(),
@@ -40,7 +47,7 @@ pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Fai
         )));
     }
     let begun = Instant::now();
-    let summary = make(session, &opened, &backup, &request).await?;
+    let summary = make(session, &opened, &backup, &request, &chosen.words).await?;
     show(session.common.output, &summary, begun.elapsed())?;
     Ok(Exit::of_phase(&summary.record.phase))
 }
@@ -52,6 +59,7 @@ async fn make(
     opened: &Opened,
     backup: &OpenBackup,
     request: &Restore,
+    engine: &str,
 ) -> Result<RestoreSummary, Failure> {
     let mut engine_request = engine_request(session, request, backup.name())?;
     let made_up = engine_request.name.clone();
@@ -65,10 +73,9 @@ async fn make(
     let mut attempt = 1;
     loop {
         view::say(&format!(
-            "restore {} of backup {}: {}; scope: {scope}",
+            "restore {} of backup {}: {engine}; scope: {scope}",
             engine_request.name,
             backup.name(),
-            super::engine(session.common.engine)
         ));
         let watch = session.watch();
         let run = restore::run(

@@ -11,9 +11,12 @@ use backup_engine::{
     storage::{Bucket, folder::Folder},
 };
 use serde_json::{Value, json};
-use velero_model::{name::BackupName, phase::Phase, restore_record::RestoreRecord, time};
+use velero_model::{
+    api_object::DownloadTargetKind as File, name::BackupName, phase::Phase, restore_record::RestoreRecord,
+    time,
+};
 
-use super::{logs as backup_logs, restore};
+use super::{logs as backup_logs, restore, velero};
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
@@ -131,7 +134,16 @@ fn table(restores: &[ListedRestore], wide: bool) -> Table {
 }
 
 pub(crate) async fn describe(session: &Session, place: &Place, name: &BackupName) -> Result<Exit, Failure> {
-    let (bucket, restore) = one(session, place, name).await?;
+    let (bucket, restore) = match one(session, place, name).await {
+        Ok(found) => found,
+        Err(failure) => {
+            let files = [File::RestoreResults];
+            return match velero::read::restore(session, place, name, &files, &failure).await? {
+                Some(found) => veleros(session, name, &found).await,
+                None => Err(failure),
+            };
+        }
+    };
     let results = session
         .unless_interrupted(catalog::restore_results(&bucket, name))
         .await?;
@@ -164,6 +176,50 @@ pub(crate) async fn describe(session: &Session, place: &Place, name: &BackupName
             }
         }
     }
+    Ok(Exit::Done)
+}
+
+/// A restore of which only Velero knows.
+async fn veleros(
+    session: &Session,
+    name: &BackupName,
+    found: &velero::read::ReadableRestore,
+) -> Result<Exit, Failure> {
+    let status = &found.run().status;
+    let results = session
+        .unless_interrupted(catalog::restore_results(&found.bucket, name))
+        .await?;
+    let reasons = velero::reasons(found.run());
+    if let format @ (OutputFormat::Json | OutputFormat::Yaml) = session.common.output {
+        let result = json!({
+            "name": name, "engine": "velero", "status": status.phase_word(), "reasons": reasons, "results": results,
+        });
+        document::write(&mut view::out(), format, "RestoreDescription", &result)?;
+        return Ok(Exit::Done);
+    }
+    let progress = status.progress.unwrap_or_default();
+    let mut text = Description::default();
+    text.field("Name", name.to_string());
+    text.field("Phase", status.phase_word());
+    text.beside("Reasons", reasons);
+    text.field(
+        "Started",
+        status.start_timestamp.map(time::format).unwrap_or_default(),
+    );
+    text.field(
+        "Completed",
+        status.completion_timestamp.map(time::format).unwrap_or_default(),
+    );
+    text.field(
+        "Items restored",
+        format!("{} of {}", progress.items_restored, progress.total_items),
+    );
+    text.field("Written by", "Velero");
+    let results = results.unwrap_or_default();
+    text.blank();
+    text.list("Errors", results.errors.iter().map(str::to_owned));
+    text.list("Warnings", results.warnings.iter().map(str::to_owned));
+    view::print(&text.text())?;
     Ok(Exit::Done)
 }
 
@@ -211,7 +267,17 @@ fn facts(text: &mut Description, restore: &ListedRestore, record: &RestoreRecord
 }
 
 pub(crate) async fn logs(session: &Session, place: &Place, name: &BackupName) -> Result<Exit, Failure> {
-    let (bucket, _) = one(session, place, name).await?;
+    // Holds the folder of what was fetched until it is printed.
+    let fetched;
+    let bucket = match one(session, place, name).await {
+        Ok((bucket, _)) => bucket,
+        Err(failure) => {
+            let files = [File::RestoreLog];
+            let found = velero::read::restore(session, place, name, &files, &failure).await?;
+            fetched = found.ok_or(failure)?;
+            Arc::clone(&fetched.bucket)
+        }
+    };
     let Some(log) = session
         .unless_interrupted(catalog::restore_logs(&bucket, name))
         .await?

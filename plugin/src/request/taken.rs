@@ -5,7 +5,7 @@
 use super::RequestError;
 use crate::arguments::{
     self,
-    global::{DryRun, Global, OutputFormat},
+    global::{DryRun, EngineWord, Global, OutputFormat},
     location::LocationCommand,
     restores::RestoresCommand,
 };
@@ -18,6 +18,10 @@ pub(super) struct Taken {
     selector: bool,
     /// Whether `--dry-run` has a meaning, if only because nothing is changed anyway.
     dry_run: bool,
+    /// Whether Velero may do it, or help with it.
+    velero: bool,
+    /// Whether it is work that may go on without us.
+    wait: bool,
     outputs: &'static [OutputFormat],
 }
 
@@ -40,6 +44,19 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         namespace,
         selector,
         dry_run,
+        velero: matches!(
+            command,
+            "create"
+                | "restore"
+                | "delete"
+                | "list"
+                | "describe"
+                | "contents"
+                | "logs"
+                | "restores describe"
+                | "restores logs"
+        ),
+        wait: matches!(command, "create" | "restore" | "delete"),
         outputs,
     };
     match command {
@@ -89,6 +106,14 @@ impl Taken {
         }
         if !self.dry_run && matches!(global.dry_run, Some(DryRun::Client | DryRun::Server)) {
             return not_taken("--dry-run");
+        }
+        if !self.velero && global.engine == Some(EngineWord::Velero) {
+            return Err(RequestError::OtherEngine {
+                command: self.command,
+            });
+        }
+        if !self.wait && global.wait == Some(false) {
+            return not_taken("--wait=false");
         }
         match global.output {
             Some(format) if !self.outputs.contains(&format) => Err(RequestError::Output {

@@ -169,7 +169,8 @@ fn what_means_nothing_is_named_with_what_to_write() {
         ("create --labels team", "KEY=VALUE"),
         ("create --ordered-resources pods", "--ordered-resources"),
         ("create --timeout 1d", "--timeout"),
-        ("create --wait=false", "always waits"),
+        ("list --wait=false", "takes no --wait=false"),
+        ("verify b --engine velero", "leave --engine velero out"),
         ("cat b secret", "KIND/NAME"),
         ("cat b secret/a -n one,two", "one namespace"),
         ("cat b secret/a -n shop/x", "no name of a namespace"),
@@ -207,16 +208,23 @@ fn dry_run_none_is_no_dry_run() {
 }
 
 #[test]
-fn engine_velero_is_refused_plainly() {
-    let error = meaning("list --engine velero").unwrap_err();
-    assert!(matches!(error, RequestError::EngineVelero));
-    assert!(
-        error
-            .to_string()
-            .starts_with("engine velero comes with a later version"),
-        "{error}"
-    );
-    assert!(meaning("list --engine auto").is_ok());
+fn engine_velero_is_taken_where_velero_can_do_something() {
+    for line in [
+        "create",
+        "restore b",
+        "delete b",
+        "list",
+        "describe b",
+        "contents b",
+        "logs b",
+        "restores logs r",
+    ] {
+        let request = meaning(&format!("{line} --engine velero")).expect(line);
+        assert_eq!(request.common.engine, EngineWord::Velero);
+    }
+    assert!(!meaning("create --wait=false").unwrap().common.wait);
+    assert!(meaning("create").unwrap().common.wait);
+    assert!(meaning("find po/a --engine auto").is_ok());
 }
 
 #[test]

@@ -143,7 +143,8 @@ pub(super) fn backup(
     }
 }
 
-fn spec(request: &BackupRequest) -> BackupSpec {
+/// What was asked for, in Velero's words.
+pub(crate) fn spec(request: &BackupRequest) -> BackupSpec {
     let Scope {
         included_namespaces,
         excluded_namespaces,

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use serde::de::DeserializeOwned;
 use velero_model::{
     claim::Claim,
     layout::{RESTORES, RestoreKeys},
     name::BackupName,
     phase::Phase,
+    resource_list::ResourceList,
     restore_record::RestoreRecord,
     results::Results,
 };
@@ -127,7 +129,22 @@ pub async fn restore_results(
     bucket: &Arc<dyn Bucket>,
     name: &BackupName,
 ) -> Result<Option<Results>, CatalogError> {
-    let Some(file) = bucket.head(&RestoreKeys(name).results()).await? else {
+    json(bucket, &RestoreKeys(name).results()).await
+}
+
+/// Names of restored objects by kind, each with what was done to it; `None` when there is no such list.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub async fn restore_resource_list(
+    bucket: &Arc<dyn Bucket>,
+    name: &BackupName,
+) -> Result<Option<ResourceList>, CatalogError> {
+    json(bucket, &RestoreKeys(name).resource_list()).await
+}
+
+async fn json<T: DeserializeOwned>(bucket: &Arc<dyn Bucket>, key: &str) -> Result<Option<T>, CatalogError> {
+    let Some(file) = bucket.head(key).await? else {
         return Ok(None);
     };
     let json = inflate_file(bucket, &file).await?;

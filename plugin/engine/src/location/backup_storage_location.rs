@@ -155,7 +155,7 @@ fn fail(field: &str, reason: String) -> LocationError {
 }
 
 /// Standard base64, as JSON carries bytes.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     if !digits.len().is_multiple_of(4) {
         return None;

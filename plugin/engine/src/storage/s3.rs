@@ -104,6 +104,11 @@ impl S3 {
         })
     }
 
+    /// A location with the endpoint that the AWS configuration gives it, if it has none of its own.
+    pub async fn effective(location: &S3Location) -> S3Location {
+        client::effective(location).await
+    }
+
     fn clients(&self) -> &Clients {
         &self.inner.clients
     }

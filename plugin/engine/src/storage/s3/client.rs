@@ -43,6 +43,24 @@ pub(super) struct Clients {
     pub(super) once: Client,
 }
 
+/// The location with what the AWS configuration adds to it: `AWS_ENDPOINT_URL` makes another store of it.
+pub(super) async fn effective(location: &S3Location) -> S3Location {
+    if location.endpoint.is_some() {
+        return location.clone();
+    }
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        // Else the loader may ask the metadata address of a cloud machine for one.
+        .region(Region::new(DEFAULT_REGION));
+    if let Some(profile) = &location.profile {
+        loader = loader.profile_name(profile);
+    }
+    let shared = loader.no_credentials().load().await;
+    S3Location {
+        endpoint: shared.endpoint_url().map(Into::into),
+        ..location.clone()
+    }
+}
+
 /// Builds the clients. Nothing is asked of the store yet.
 ///
 /// Also gives the location back, with what the AWS configuration adds to it.

@@ -1,0 +1,148 @@
+//! `delete` by Velero: a DeleteBackupRequest each, so that snapshots, repositories and restores go too.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
+
+use backup_engine::{
+    catalog,
+    storage::Bucket,
+    velero::{VeleroError, check},
+};
+use serde_json::{Value, json};
+use velero_model::name::BackupName;
+
+use super::bucket;
+use crate::{
+    arguments::global::OutputFormat,
+    commands::delete::{Options, confirm, needs_yes},
+    engine::Driven,
+    exit::{Exit, Failure},
+    request::Place,
+    session::Session,
+    view::{self, document},
+};
+
+pub(crate) async fn run(
+    session: &Session,
+    place: &Place,
+    names: &[BackupName],
+    options: Options,
+    driven: &Driven,
+) -> Result<Exit, Failure> {
+    if options.leave_volume_data {
+        return Err(VeleroError::Unsupported {
+            what: "--leave-volume-data".to_owned(),
+            reason: "Velero deletes the volume data of a backup with it",
+            next: "leave it out, or use --engine direct",
+        }
+        .into());
+    }
+    if !session.common.yes && !io::stdin().is_terminal() {
+        return Err(needs_yes(names));
+    }
+    check::writable(&driven.velero, &driven.location)?;
+    let bucket = bucket(session, place).await?;
+    let mut exit = Exit::Done;
+    let mut results = Vec::new();
+    for name in names {
+        match one(session, driven, bucket.as_ref(), name, options).await {
+            Ok(result) => results.push(result),
+            Err(failure @ (Failure::Output(_) | Failure::Interrupted)) => return Err(failure),
+            Err(Failure::Velero(VeleroError::Interrupted)) => return Err(Failure::Interrupted),
+            // One that cannot be deleted does not protect the others.
+            Err(failure) => {
+                view::fail(&failure);
+                exit = exit.and(failure.exit());
+            }
+        }
+    }
+    let format = session.common.output;
+    if matches!(format, OutputFormat::Json | OutputFormat::Yaml) {
+        document::write(&mut view::out(), format, "DeletionList", &results)?;
+    }
+    Ok(exit)
+}
+
+async fn one(
+    session: &Session,
+    driven: &Driven,
+    bucket: Option<&Arc<dyn Bucket>>,
+    name: &BackupName,
+    options: Options,
+) -> Result<Value, Failure> {
+    let Driven { velero, location } = driven;
+    let watch = session.watch();
+    let found =
+        check::backup_object(velero, location, bucket, name, &session.progress, &session.cancel).await;
+    watch.end().await;
+    found?;
+    if !options.force {
+        session.unless_interrupted(not_held(bucket, name)).await?;
+    }
+    if !session.common.yes {
+        confirm(session, name, &driven.place()).await?;
+    }
+    let request = session.unless_interrupted(velero.request_deletion(name)).await?;
+    if session.common.wait {
+        wait(session, driven, name, &request).await?;
+    }
+    let done = if session.common.wait {
+        "deleted by Velero"
+    } else {
+        "deletion requested of Velero"
+    };
+    match session.common.output {
+        OutputFormat::Json | OutputFormat::Yaml => {}
+        OutputFormat::Name => view::print(&format!("backup/{name}\n"))?,
+        OutputFormat::Table | OutputFormat::Wide => {
+            view::print(&format!("backup/{name} {done} from {}\n", driven.place()))?;
+        }
+    }
+    Ok(json!({ "name": name, "engine": "velero", "request": request, "complete": session.common.wait }))
+}
+
+async fn wait(session: &Session, driven: &Driven, name: &BackupName, request: &str) -> Result<(), Failure> {
+    let watch = session.watch();
+    let waited = driven
+        .velero
+        .wait_for_deletion(name, request, &session.progress, &session.cancel)
+        .await;
+    watch.end().await;
+    if let Err(VeleroError::Interrupted) = &waited {
+        view::say(&format!("Velero goes on deleting backup {name}"));
+    }
+    Ok(waited?)
+}
+
+/// Velero knows no holds, so they are looked at here, as far as the bucket can be read.
+async fn not_held(bucket: Option<&Arc<dyn Bucket>>, name: &BackupName) -> Result<(), VeleroError> {
+    let unseen = || {
+        view::warn(&format!(
+            "whether backup {name} is on hold cannot be seen: its bucket cannot be read from here"
+        ));
+    };
+    let Some(bucket) = bucket else {
+        unseen();
+        return Ok(());
+    };
+    match catalog::open(bucket, name).await {
+        Ok(backup) => match &backup.notes().hold {
+            None => Ok(()),
+            Some(reason) => Err(VeleroError::Held {
+                name: name.to_string(),
+                reason: reason
+                    .as_ref()
+                    .map(|reason| format!(" ({reason})"))
+                    .unwrap_or_default(),
+            }),
+        },
+        Err(catalog::CatalogError::Storage(_)) => {
+            unseen();
+            Ok(())
+        }
+        // A backup that never came to the bucket has no holds.
+        Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,668 @@
+//! Engine velero: the plugin drives a running Velero.
+//!
+//! One cluster, one bucket and one Velero are shared by all cases, each with names of its own. What a real Velero does not
+//! do on demand (refuse, stand still, fall silent) is shown in namespaces where nobody works and the case plays Velero by
+//! writing the status of its objects, which are plain fields.
+
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow};
+use backup_tests::cluster::{Cluster, Namespace};
+use backup_tests::plugin::{Plugin, Running};
+use backup_tests::store::Store;
+use backup_tests::velero::{LOCATION, Velero};
+use serde_json::{Value, json};
+
+struct Site {
+    cluster: &'static Cluster,
+    store: Store,
+    velero: Velero<'static>,
+}
+
+fn site() -> Result<&'static Site> {
+    static SITE: OnceLock<Result<Site, String>> = OnceLock::new();
+    let make = || -> Result<Site> {
+        let cluster = Cluster::shared()?;
+        let store = Store::shared_versitygw()?;
+        let velero = Velero::start(cluster, &store)?;
+        Ok(Site {
+            cluster,
+            store,
+            velero,
+        })
+    };
+    SITE.get_or_init(|| make().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| anyhow!("the site did not start: {error}"))
+}
+
+impl Site {
+    fn plugin(&self) -> Result<Plugin> {
+        Plugin::new(self.cluster, &self.store)
+    }
+
+    /// A namespace with a few objects.
+    fn shop(&self) -> Result<Namespace> {
+        let namespace = self.cluster.namespace()?;
+        for name in ["prices", "banner"] {
+            self.cluster.create(config_map(namespace.name(), name))?;
+        }
+        Ok(namespace)
+    }
+
+    /// A namespace in which a Velero seems to live: nobody works there, and the location is as `status` says. Its prefix
+    /// lies below `metadata/`: other folders at the top of the bucket would make the real location unavailable.
+    fn puppet(&self, prefix: &str, status: Value) -> Result<Namespace> {
+        let namespace = self.cluster.namespace()?;
+        self.cluster.create(json!({
+            "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
+            "metadata": { "name": LOCATION, "namespace": namespace.name() },
+            "spec": {
+                "provider": "aws", "objectStorage": { "bucket": self.store.bucket(), "prefix": prefix },
+                "config": { "region": "us-east-1", "s3Url": self.store.endpoint() },
+            },
+            "status": status,
+        }))?;
+        Ok(namespace)
+    }
+}
+
+fn config_map(namespace: &str, name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name, "namespace": namespace }, "data": { "a": "1" } })
+}
+
+fn path(namespace: &str, plural: &str, name: &str) -> String {
+    format!("/apis/velero.io/v1/namespaces/{namespace}/{plural}/{name}")
+}
+
+/// Validated a moment ago.
+fn fresh() -> Value {
+    json!({ "phase": "Available", "lastValidationTime": jiff::Timestamp::now().to_string() })
+}
+
+/// Waits for an object and gives it a status, as Velero would.
+fn play(cluster: &Cluster, path: &str, status: &Value) -> Result<()> {
+    cluster.wait_until(&format!("{path} to be there"), |cluster| {
+        Ok(cluster.get(path)?.is_some())
+    })?;
+    cluster.patch(path, json!({ "status": status })).map(drop)
+}
+
+#[test]
+fn everything_is_backed_up_by_velero_with_all_cluster_scoped_kinds() -> Result<()> {
+    let site = site()?;
+    site.cluster.apply(
+        &json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": "gold" }, "value": 7 })
+            .to_string(),
+    )?;
+    let plugin = site.plugin()?;
+    let ran = plugin.run(["create", "all"])?.ok();
+    let first = ran.stderr.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with(
+            "backup all: engine velero (auto: BackupStorageLocation velero/default is Available, validated "
+        ) && first.ends_with("scope: everything; to velero/default"),
+        "{ran}"
+    );
+    let ran = ran
+        .stdout_has("NAME   STATUS      OBJECTS")
+        .stdout_has("all    Completed");
+    let object = site.velero.get("Backup", "all")?.context("it is an object")?;
+    assert_eq!(object["spec"]["includedClusterScopedResources"], json!(["*"]));
+    // Velero's own default leaves these out.
+    plugin
+        .run(["contents", "all", "priorityclasses", "--engine", "direct"])?
+        .ok()
+        .stdout_has("gold");
+    let kinds = plugin.json(["contents", "all", "--kinds"])?;
+    let count = |resource: &str| {
+        let mut kinds = kinds["items"].as_array().into_iter().flatten();
+        kinds
+            .find(|kind| kind["plural"] == resource)
+            .and_then(|kind| kind["count"].as_u64())
+    };
+    let roles = site
+        .cluster
+        .list("/apis/rbac.authorization.k8s.io/v1/clusterroles")?;
+    assert_eq!(count("clusterroles"), Some(roles.len() as u64), "{kinds}");
+    // What it leaves out all the same is named, and nothing that it has taken.
+    assert!(!ran.stderr.contains("clusterroles"), "{ran}");
+    Ok(())
+}
+
+#[test]
+fn a_backup_is_made_shown_restored_and_deleted_by_velero() -> Result<()> {
+    let site = site()?;
+    let (plugin, shop) = (site.plugin()?, site.shop()?);
+    let document = plugin.json([
+        "create",
+        "shop",
+        "-n",
+        shop.name(),
+        "--labels",
+        "team=shop",
+        "--ttl",
+        "24h",
+    ])?;
+    assert_eq!(document["engine"], "velero");
+    assert_eq!(document["status"], "Completed");
+    assert!(document["size"].as_u64() > Some(0), "{document}");
+    let object = site.velero.get("Backup", "shop")?.context("it is an object")?;
+    assert_eq!(object["spec"]["ttl"], "24h0m0s");
+    assert_eq!(object["metadata"]["labels"]["team"], "shop");
+    plugin.run(["list"])?.ok().stdout_has("shop");
+    plugin
+        .run(["describe", "shop"])?
+        .ok()
+        .stdout_has("Written by")
+        .stdout_has("Velero");
+    plugin.run(["logs", "shop"])?.ok().stdout_has("level=info");
+    plugin
+        .run(["create", "shop", "-n", shop.name()])?
+        .exits(4)
+        .stderr_has("Backup velero/shop exists already (Completed)");
+
+    let maps = format!("/api/v1/namespaces/{shop}/configmaps");
+    site.cluster.delete(&format!("{maps}/prices"))?;
+    site.cluster
+        .patch(&format!("{maps}/banner"), json!({ "data": { "a": "2" } }))?;
+    let ran = plugin.run(["restore", "shop", "--name", "again"])?.ok();
+    let ran = ran
+        .stderr_has("restore again of backup shop: engine velero (auto:")
+        .stdout_has("again   Completed");
+    // Velero warns where something exists and differs.
+    let ran = ran.stderr_has("banner");
+    assert!(site.cluster.get(&format!("{maps}/prices"))?.is_some(), "{ran}");
+    plugin
+        .run(["restore", "shop", "--name", "again"])?
+        .exits(4)
+        .stderr_has("Restore velero/again exists already");
+    plugin
+        .run([
+            "restore",
+            "shop",
+            "--name",
+            "twin",
+            "--namespace-mappings",
+            &format!("{shop}:{shop}-2"),
+        ])?
+        .ok();
+    assert!(
+        site.cluster
+            .get(&format!("/api/v1/namespaces/{shop}-2/configmaps/prices"))?
+            .is_some()
+    );
+    plugin
+        .run(["restores", "logs", "again"])?
+        .ok()
+        .stdout_has("level=");
+
+    let ran = plugin.run(["delete", "shop", "--yes"])?.ok();
+    ran.stderr_has("deleting backup shop: engine velero (auto:")
+        .stdout_has("backup/shop deleted by Velero from velero/default");
+    assert!(site.velero.get("Backup", "shop")?.is_none());
+    assert!(site.velero.get("Restore", "again")?.is_none());
+    let left: Vec<String> = site
+        .store
+        .keys()?
+        .into_iter()
+        .filter(|key| key.contains("/shop/"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+    plugin
+        .run(["delete", "shop", "--yes"])?
+        .exits(5)
+        .stderr_has("there is no Backup velero/shop");
+    Ok(())
+}
+
+/// A kind of which one version can only be had by a conversion that nobody answers: it can be listed while it is empty.
+fn unlistable(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let version = |name: &str, storage: bool| {
+        let schema =
+            json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
+        json!({ "name": name, "served": true, "storage": storage, "schema": schema })
+    };
+    let mut definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "gadgets.engine.example.org" },
+        "spec": {
+            "group": "engine.example.org", "scope": "Namespaced",
+            "names": { "plural": "gadgets", "singular": "gadget", "kind": "Gadget" },
+            "versions": [version("v1", true)],
+        },
+    });
+    cluster.apply(&definition.to_string())?;
+    let path = format!("/apis/engine.example.org/v1/namespaces/{namespace}/gadgets");
+    cluster.wait_until("gadgets to be served", |cluster| {
+        Ok(cluster.get(&path)?.is_some())
+    })?;
+    cluster.create(json!({
+        "apiVersion": "engine.example.org/v1", "kind": "Gadget", "metadata": { "name": "g", "namespace": namespace },
+    }))?;
+    definition["spec"]["versions"] = json!([version("v1", true), version("v2", false)]);
+    definition["spec"]["conversion"] = json!({
+        "strategy": "Webhook",
+        "webhook": { "conversionReviewVersions": ["v1"], "clientConfig": { "url": "https://127.0.0.1:1/convert" } },
+    });
+    cluster.apply(&definition.to_string())?;
+    let path = "/apis/engine.example.org/v2/gadgets";
+    cluster.wait_until("gadgets of v2 to be unlistable", |cluster| {
+        Ok(cluster.get(path).is_err())
+    })
+}
+
+#[test]
+fn a_backup_that_misses_something_ends_with_3() -> Result<()> {
+    // A cluster of its own: Velero remembers for minutes what was served, and others would miss it too.
+    let cluster = Cluster::start()?;
+    let namespace = cluster.namespace()?;
+    unlistable(&cluster, namespace.name())?;
+    let store = Store::shared_versitygw()?;
+    let _velero = Velero::start(&cluster, &store)?;
+    let plugin = Plugin::new(&cluster, &store)?;
+    plugin
+        .run(["create", "partial", "-n", namespace.name()])?
+        .exits(3)
+        .stdout_has("PartiallyFailed")
+        .stderr_has("engine velero (auto:")
+        .stderr_has("error in Velero's log: ")
+        .stderr_has("gadgets")
+        .stderr_has("next: `kubectl backup logs partial` says what failed");
+    let document = plugin
+        .run(["restore", "partial", "--name", "r", "-o", "json"])?
+        .ok();
+    let document: Value = serde_json::from_str(&document.stdout)?;
+    assert_eq!(
+        (&document["status"], &document["backup"]),
+        (&json!("Completed"), &json!("partial"))
+    );
+    Ok(())
+}
+
+#[test]
+fn what_velero_refuses_is_printed_and_ends_with_1() -> Result<()> {
+    let site = site()?;
+    let (plugin, puppet) = (site.plugin()?, site.puppet("metadata/refused", fresh())?);
+    let url = site.store.location_url_with_prefix("metadata/refused");
+    let words = |rest: &[&str]| {
+        let place = ["--location", &url, "--velero-namespace", puppet.name()];
+        rest.iter()
+            .chain(&place)
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let running = plugin.spawn(words(&["create", "b", "-n", "default"]))?;
+    let refused = json!({ "phase": "FailedValidation", "validationErrors": ["the moon is full"] });
+    play(site.cluster, &path(puppet.name(), "backups", "b"), &refused)?;
+    running
+        .wait()?
+        .exits(1)
+        .stdout_has("FailedValidation")
+        .stderr_has("Velero says: the moon is full")
+        .stderr_has("next: correct the request");
+    // It is nowhere but in the cluster, and shown all the same.
+    plugin.run(words(&["list"]))?.ok().stdout_has("FailedValidation");
+    plugin
+        .run(words(&["describe", "b"]))?
+        .ok()
+        .stdout_has("the moon is full");
+    plugin
+        .run(words(&["restore", "b"]))?
+        .exits(4)
+        .stderr_has("FailedValidation and cannot be restored");
+
+    let running = plugin.spawn(words(&["create", "c", "-n", "default"]))?;
+    let failed = json!({ "phase": "Failed", "failureReason": "no bucket" });
+    play(site.cluster, &path(puppet.name(), "backups", "c"), &failed)?;
+    running.wait()?.exits(1).stderr_has("Velero says: no bucket");
+    Ok(())
+}
+
+/// A run that waits for a Velero that does not come.
+fn waiting<'p>(plugin: &'p Plugin, words: &[String]) -> Result<Running> {
+    let mut running: Running = plugin.spawn(words)?;
+    running.wait_until("it to wait", |running| running.stderr_so_far().contains("; to "))?;
+    Ok(running)
+}
+
+#[test]
+fn who_stops_waiting_stops_nothing() -> Result<()> {
+    let site = site()?;
+    let (plugin, puppet) = (site.plugin()?, site.puppet("metadata/waiting", fresh())?);
+    let url = site.store.location_url_with_prefix("metadata/waiting");
+    let words = |rest: &[&str]| {
+        let place = ["--location", &url, "--velero-namespace", puppet.name()];
+        rest.iter()
+            .chain(&place)
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let backup = |name: &str| path(puppet.name(), "backups", name);
+    let running = waiting(&plugin, &words(&["create", "stopped", "-n", "default"]))?;
+    site.cluster.wait_until("the object to be there", |cluster| {
+        Ok(cluster.get(&backup("stopped"))?.is_some())
+    })?;
+    running.interrupt()?;
+    running
+        .wait()?
+        .exits(130)
+        .stderr_has("backup stopped goes on in Velero; `kubectl backup describe stopped`");
+    assert!(site.cluster.get(&backup("stopped"))?.is_some());
+    plugin
+        .run(words(&["create", "late", "-n", "default", "--timeout", "2s"]))?
+        .exits(6)
+        .stderr_has("backup late goes on in Velero")
+        .stderr_has("not done within 2 s");
+    plugin
+        .run(words(&["create", "left", "-n", "default", "--wait=false"]))?
+        .ok()
+        .stdout_has("backup/left submitted");
+    for name in ["late", "left"] {
+        assert!(site.cluster.get(&backup(name))?.is_some(), "{name}");
+    }
+    // Velero would only refuse it.
+    plugin
+        .run(words(&["delete", "left", "--yes"]))?
+        .exits(4)
+        .stderr_has("is New: Velero is at work on it");
+    plugin
+        .run(words(&["list"]))?
+        .ok()
+        .stdout_has("left")
+        .stdout_has("New");
+
+    // Velero's errors of a deletion are the command's.
+    play(site.cluster, &backup("left"), &json!({ "phase": "Completed" }))?;
+    let running = plugin.spawn(words(&["delete", "left", "--yes"]))?;
+    let requests = path(puppet.name(), "deletebackuprequests", "");
+    let requests = requests.trim_end_matches('/').to_owned();
+    site.cluster.wait_until("the request to be there", |cluster| {
+        Ok(cluster.list(&requests)?.len() == 1)
+    })?;
+    let request = site.cluster.list(&requests)?.remove(0);
+    let name = request["metadata"]["name"].as_str().context("it has a name")?;
+    assert_eq!(request["spec"]["backupName"], "left");
+    let status = json!({ "phase": "Processed", "errors": ["the snapshot clings to life"] });
+    play(site.cluster, &format!("{requests}/{name}"), &status)?;
+    running
+        .wait()?
+        .exits(1)
+        .stderr_has("Velero could not delete backup `left`: the snapshot clings to life");
+    Ok(())
+}
+
+#[test]
+fn auto_takes_velero_only_where_it_lives_and_has_the_place() -> Result<()> {
+    let site = site()?;
+    let (plugin, shop) = (site.plugin()?, site.shop()?);
+    let create = |name: &str, rest: &[&str]| {
+        let words = ["create", name, "-n", shop.name()];
+        plugin.run(words.iter().chain(rest).copied())
+    };
+    // Another prefix is another place.
+    let url = site.store.location_url_with_prefix("metadata/other");
+    create("elsewhere", &["--location", &url])?
+        .ok()
+        .stderr_has("engine direct (auto: no BackupStorageLocation in namespace velero is s3://");
+    create("elsewhere-2", &["--location", &url, "--engine", "velero"])?
+        .exits(4)
+        .stderr_has("engine velero cannot be used for s3://")
+        .stderr_has("default is s3://");
+    create("asked", &["--engine", "direct", "--location", &url])?
+        .ok()
+        .stderr_has("engine direct (asked for)");
+    let folder = Store::folder()?;
+    create("folder", &["--location", &folder.location_url()])?
+        .ok()
+        .stderr_has("engine direct (auto: Velero keeps no backups in folders)");
+
+    // A Velero that was seen long ago.
+    let stale = site.puppet(
+        "metadata/stale",
+        json!({ "phase": "Available", "lastValidationTime": "2026-01-01T00:00:00Z" }),
+    )?;
+    let url = site.store.location_url_with_prefix("metadata/stale");
+    let place = ["--location", &url, "--velero-namespace", stale.name()];
+    create("stale", &place)?
+        .ok()
+        .stderr_has("was last validated")
+        .stderr_has("engine direct (auto: BackupStorageLocation");
+    let asked = [&place[..], &["--engine", "velero", "--wait=false"]].concat();
+    create("stale-2", &asked)?
+        .ok()
+        .stderr_has("Velero may not be running")
+        .stdout_has("submitted");
+
+    // One that cannot use it, or may not write.
+    let broken = site.puppet(
+        "metadata/broken",
+        json!({ "phase": "Unavailable", "message": "no such bucket" }),
+    )?;
+    let url = site.store.location_url_with_prefix("metadata/broken");
+    let place = ["--location", &url, "--velero-namespace", broken.name()];
+    create("broken", &place)?
+        .ok()
+        .stderr_has("is Unavailable (no such bucket)");
+    let asked = [&place[..], &["--engine", "velero"]].concat();
+    create("broken-2", &asked)?
+        .exits(4)
+        .stderr_has("is Unavailable (no such bucket)");
+    let read_only = site.puppet("metadata/read-only", fresh())?;
+    site.cluster.patch(
+        &path(read_only.name(), "backupstoragelocations", LOCATION),
+        json!({ "spec": { "accessMode": "ReadOnly" } }),
+    )?;
+    let url = site.store.location_url_with_prefix("metadata/read-only");
+    let place = ["--location", &url, "--velero-namespace", read_only.name()];
+    create("read-only", &place)?
+        .exits(4)
+        .stderr_has("is read-only; choose another location");
+
+    // Whoever may not read Velero's objects works without it.
+    let user = site.cluster.kubeconfig_as("shopkeeper")?;
+    site.cluster.kubectl_ok(&[
+        "create",
+        "clusterrolebinding",
+        "shopkeeper",
+        "--clusterrole=view",
+        "--user=shopkeeper",
+    ])?;
+    let limited = Plugin::bare()?.with_kubeconfig(&user)?.with_store(&site.store);
+    limited
+        .run([
+            "create",
+            "limited",
+            "-n",
+            shop.name(),
+            "--include-resources",
+            "configmaps",
+        ])?
+        .ok()
+        .stderr_has("engine direct (auto: BackupStorageLocations in namespace velero may not be read)");
+    limited
+        .run(["create", "limited-2", "-n", shop.name(), "--engine", "velero"])?
+        .exits(4)
+        .stderr_has("forbidden");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_submitted_that_velero_would_refuse_or_misread() -> Result<()> {
+    let site = site()?;
+    let (plugin, shop) = (site.plugin()?, site.shop()?);
+    let table: [(&[&str], i32, &str); 9] = [
+        (&["--ttl", "0"], 4, "Velero takes 0 for its own default"),
+        (&["--lock-until", "24h"], 4, "--lock-until"),
+        (&["--upload-bandwidth", "1Mi"], 4, "--upload-bandwidth"),
+        (&["--requests-per-second", "5"], 4, "--requests-per-second"),
+        (
+            &["--include-resources", "deploymets"],
+            2,
+            "did you mean \"deployments\"",
+        ),
+        (
+            &["--include-namespaces", "no-such-one"],
+            5,
+            "there is no namespace no-such-one",
+        ),
+        (
+            &[
+                "--include-resources",
+                "pods",
+                "--include-cluster-scoped-resources",
+                "nodes",
+            ],
+            2,
+            "cannot be combined",
+        ),
+        (&["-l", "a=b", "--or-selector", "c=d"], 2, "cannot be used with"),
+        (&["--dry-run"], 4, "Velero cannot say beforehand"),
+    ];
+    for (words, code, expected) in table {
+        let first = ["create", "never", "-n", shop.name(), "--engine", "velero"];
+        plugin
+            .run(first.iter().chain(words).copied())?
+            .exits(code)
+            .stderr_has(expected);
+        assert!(site.velero.get("Backup", "never")?.is_none(), "{words:?}");
+    }
+    plugin
+        .run(["create", "b", "--location", "nowhere", "--engine", "velero"])?
+        .exits(4)
+        .stderr_has("location nowhere");
+
+    // In the storage, and no object: Velero looks there once a minute.
+    plugin
+        .run(["create", "stored", "-n", shop.name(), "--engine", "direct"])?
+        .ok();
+    if site.velero.get("Backup", "stored")?.is_none() {
+        plugin
+            .run(["create", "stored", "-n", shop.name(), "--engine", "velero"])?
+            .exits(4)
+            .stderr_has("backup `stored` exists already in s3://");
+    }
+    plugin
+        .run(["restore", "stored", "configmap/prices", "-n", shop.name()])?
+        .exits(4)
+        .stderr_has("never single objects; use --engine direct");
+    plugin
+        .run(["restore", "stored", "--include-cluster-scoped-resources", "nodes"])?
+        .exits(4)
+        .stderr_has("Velero's Restores have no such fields");
+    // Waits until Velero has found it, and restores it then.
+    site.cluster
+        .delete(&format!("/api/v1/namespaces/{shop}/configmaps/prices"))?;
+    plugin
+        .run(["restore", "stored", "--name", "synced"])?
+        .ok()
+        .stderr_has("engine velero (auto:");
+    assert!(
+        site.cluster
+            .get(&format!("/api/v1/namespaces/{shop}/configmaps/prices"))?
+            .is_some()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_backup_that_velero_does_not_look_for_is_said_to_be_that() -> Result<()> {
+    let site = site()?;
+    let (plugin, shop) = (site.plugin()?, site.shop()?);
+    let puppet = site.puppet("metadata/unsynced", fresh())?;
+    let location = path(puppet.name(), "backupstoragelocations", LOCATION);
+    site.cluster
+        .patch(&location, json!({ "spec": { "backupSyncPeriod": "0s" } }))?;
+    let url = site.store.location_url_with_prefix("metadata/unsynced");
+    let place = ["--location", &url, "--velero-namespace", puppet.name()];
+    plugin
+        .run(
+            ["create", "ours", "-n", shop.name(), "--engine", "direct"]
+                .iter()
+                .chain(&place)
+                .copied(),
+        )?
+        .ok();
+    for command in [&["restore", "ours"][..], &["delete", "ours", "--yes"]] {
+        plugin
+            .run(command.iter().chain(&place).copied())?
+            .exits(6)
+            .stderr_has("is in the bucket, but BackupStorageLocation")
+            .stderr_has("use --engine direct");
+    }
+    plugin
+        .run(["restore", "nobodys"].iter().chain(&place).copied())?
+        .exits(5)
+        .stderr_has("nor a backup of that name in default");
+    Ok(())
+}
+
+#[test]
+fn without_access_to_the_bucket_velero_hands_the_files_out() -> Result<()> {
+    let site = site()?;
+    let (plugin, shop) = (site.plugin()?, site.shop()?);
+    plugin.run(["create", "handed", "-n", shop.name()])?.ok();
+    plugin.run(["restore", "handed", "--name", "handed-r"])?.ok();
+    // No credentials, and the location by the name that Velero has for it.
+    let outside = Plugin::bare()?
+        .with_kubeconfig(site.cluster.kubeconfig())?
+        .with_env("AWS_EC2_METADATA_DISABLED", "true")
+        .with_env("KUBECTL_BACKUP_LOCATION", LOCATION);
+    let note = "so this comes through Velero's API";
+    outside
+        .run(["logs", "handed"])?
+        .ok()
+        .stdout_has("level=info")
+        .stderr_has(note);
+    outside
+        .run(["describe", "handed", "--details"])?
+        .ok()
+        .stdout_has("Completed")
+        .stdout_has("prices")
+        .stderr_has(note);
+    outside
+        .run(["contents", "handed", "configmaps"])?
+        .ok()
+        .stdout_has("banner")
+        .stderr_has(note);
+    outside
+        .run(["list"])?
+        .ok()
+        .stdout_has("handed")
+        .stdout_has("Completed")
+        .stderr_has(note);
+    outside
+        .run(["restores", "logs", "handed-r"])?
+        .ok()
+        .stdout_has("level=")
+        .stderr_has(note);
+    outside
+        .run(["restores", "describe", "handed-r"])?
+        .ok()
+        .stdout_has("Completed")
+        .stderr_has(note);
+    // The whole way works without any access.
+    outside
+        .run(["create", "outside", "-n", shop.name()])?
+        .ok()
+        .stdout_has("Completed")
+        .stdout_has("<unknown>");
+    outside.run(["delete", "outside", "--yes"])?.ok();
+    // Requests do not pile up.
+    assert_eq!(site.velero.list("DownloadRequest")?.len(), 0);
+
+    // A store that is known by a name which means nothing here.
+    let spec = json!({ "objectStorage": { "prefix": "metadata/inside" }, "config": { "publicUrl": "http://minio.invalid:9000" } });
+    site.velero.add_location("inside", &site.store, spec)?;
+    outside
+        .run(["create", "hidden", "-n", shop.name(), "--location", "inside"])?
+        .ok()
+        .stderr_has("what Velero wrote cannot be read");
+    outside
+        .run(["logs", "hidden", "--location", "inside"])?
+        .exits(1)
+        .stderr_has("a URL on host minio.invalid, which cannot be reached from here")
+        .stderr_has("set publicUrl in the config of BackupStorageLocation velero/inside")
+        .nowhere_has("X-Amz-Signature");
+    Ok(())
+}
