@@ -15,6 +15,7 @@ mod import;
 mod list;
 mod location;
 mod logs;
+mod modifiers;
 mod preview;
 mod restore;
 mod restores;

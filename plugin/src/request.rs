@@ -30,7 +30,7 @@ pub(crate) use self::{
     create::Create,
     object::ObjectWord,
     place::{Place, of as place_of},
-    restore::{Restore, RestoreSource},
+    restore::{ModifierSource, Restore, RestoreSource},
     scope::describe as describe_scope,
 };
 use crate::arguments::{

@@ -140,7 +140,8 @@ impl Session {
         }
     }
 
-    async fn object(&self, api: &ApiClient, path: &str) -> Result<Option<Value>, Failure> {
+    /// One object of the cluster.
+    pub(crate) async fn object(&self, api: &ApiClient, path: &str) -> Result<Option<Value>, Failure> {
         let Some(body) = self.unless_interrupted::<_, ApiError>(api.get(path)).await? else {
             return Ok(None);
         };

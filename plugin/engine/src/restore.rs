@@ -11,6 +11,7 @@ mod apply;
 mod definitions;
 mod error;
 mod existing;
+mod form;
 mod namespaces;
 mod owners;
 mod patience;

@@ -1,6 +1,8 @@
 //! `restore BACKUP [KIND/NAME...]`.
 
-use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::scope::ScopeFlags;
 
@@ -38,6 +40,22 @@ pub(crate) struct Restore {
     #[arg(long, value_name = "OLD:NEW", value_delimiter = ',')]
     pub(crate) namespace_mappings: Vec<String>,
 
+    /// Give claims and volumes other storage classes, such as fast:gp3.
+    #[arg(long, value_name = "OLD:NEW", value_delimiter = ',')]
+    pub(crate) storage_class_mappings: Vec<String>,
+
+    /// Take images from elsewhere: the beginnings of their names, such as docker.io:mirror.local/hub; with ports write OLD=NEW.
+    #[arg(long, value_name = "OLD:NEW", value_delimiter = ',')]
+    pub(crate) image_mappings: Vec<String>,
+
+    /// Change objects by the rules in this ConfigMap of Velero's namespace, as Velero does.
+    #[arg(long, value_name = "NAME", conflicts_with = "resource_modifier_file")]
+    pub(crate) resource_modifier_configmap: Option<String>,
+
+    /// Change objects by the rules in this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) resource_modifier_file: Option<PathBuf>,
+
     /// What happens to objects that exist already and differ: none leaves them alone, update changes them.
     #[arg(
         long,
@@ -58,6 +76,17 @@ pub(crate) struct Restore {
         hide_possible_values = true
     )]
     pub(crate) preserve_nodeports: Option<bool>,
+
+    /// Keep the cluster addresses that services had; one that is taken or out of range is refused.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub(crate) preserve_cluster_ips: Option<bool>,
 
     /// Kinds whose status is brought back too; * for all.
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]

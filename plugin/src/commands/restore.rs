@@ -1,6 +1,9 @@
 //! `restore`: brings back a backup or parts of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use backup_engine::{
     catalog::{self, Listed, OpenBackup},
@@ -13,7 +16,7 @@ use velero_model::{
     source::VELERO_SCHEDULE,
 };
 
-use super::velero;
+use super::{modifiers, velero};
 use crate::{
     arguments::{global::OutputFormat, restore::ExistingWord},
     engine::{self, Engine},
@@ -62,6 +65,9 @@ async fn make(
     engine: &str,
 ) -> Result<RestoreSummary, Failure> {
     let mut engine_request = engine_request(session, request, backup.name())?;
+    if let Some(source) = &request.modifiers {
+        engine_request.modifiers = Some(Arc::new(modifiers::read(session, source).await?));
+    }
     let made_up = engine_request.name.clone();
     let objects: Vec<String> = engine_request.only.iter().map(ToString::to_string).collect();
     let scope = if objects.is_empty() {
@@ -148,6 +154,9 @@ fn engine_request(
             ExistingWord::Update => ExistingPolicy::Update,
         },
         preserve_node_ports: request.preserve_node_ports,
+        preserve_cluster_ips: request.preserve_cluster_ips,
+        storage_class_mappings: request.storage_class_mappings.clone(),
+        image_mappings: request.image_mappings.clone(),
         status_include: request.status_include.clone(),
         status_exclude: request.status_exclude.clone(),
         restore_volumes: request.restore_volumes,

@@ -1,6 +1,9 @@
 //! `restore` as meant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use backup_plan::{resource_names::ResourceNames, scope::Scope};
 use jiff::Timestamp;
@@ -22,10 +25,23 @@ pub(crate) struct Restore {
     pub(crate) namespace_mappings: BTreeMap<String, String>,
     pub(crate) existing: ExistingWord,
     pub(crate) preserve_node_ports: bool,
+    pub(crate) preserve_cluster_ips: bool,
+    pub(crate) storage_class_mappings: BTreeMap<String, String>,
+    pub(crate) image_mappings: BTreeMap<String, String>,
+    pub(crate) modifiers: Option<ModifierSource>,
     pub(crate) status_include: ResourceNames,
     pub(crate) status_exclude: ResourceNames,
     pub(crate) restore_volumes: bool,
     pub(crate) now: Timestamp,
+}
+
+/// Where resource modifiers are read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ModifierSource {
+    /// A ConfigMap in Velero's namespace.
+    ConfigMap(String),
+    /// A file.
+    File(PathBuf),
 }
 
 /// From which backup.
@@ -73,6 +89,10 @@ pub(super) fn parse(
         namespace_mappings: mappings(&typed.namespace_mappings)?,
         existing: typed.existing_resource_policy,
         preserve_node_ports: typed.preserve_nodeports.unwrap_or(false),
+        preserve_cluster_ips: typed.preserve_cluster_ips.unwrap_or(false),
+        storage_class_mappings: pairs("--storage-class-mappings", &typed.storage_class_mappings)?,
+        image_mappings: pairs("--image-mappings", &typed.image_mappings)?,
+        modifiers: modifier_source(typed.resource_modifier_configmap, typed.resource_modifier_file)?,
         status_include: ResourceNames::new(typed.status_include_resources),
         status_exclude: ResourceNames::new(typed.status_exclude_resources),
         restore_volumes: typed.restore_volumes.unwrap_or(true),
@@ -100,6 +120,48 @@ fn source_and_objects(
         (None, Some(schedule)) => Ok((RestoreSource::Schedule(schedule), objects)),
         (None, None) => Err(RequestError::flag("restore", "", "name a backup")),
     }
+}
+
+fn modifier_source(
+    config_map: Option<String>,
+    file: Option<PathBuf>,
+) -> Result<Option<ModifierSource>, RequestError> {
+    match config_map {
+        Some(name) if BackupName::parse(&name).is_err() => Err(RequestError::flag(
+            "--resource-modifier-configmap",
+            &name,
+            "it is no name of a ConfigMap; a file is given with --resource-modifier-file",
+        )),
+        Some(name) => Ok(Some(ModifierSource::ConfigMap(name))),
+        None => Ok(file.map(ModifierSource::File)),
+    }
+}
+
+/// Pairs of names. Images have ports and tags, so that a colon may not say where one name ends; `=` always does.
+fn pairs(flag: &'static str, words: &[String]) -> Result<BTreeMap<String, String>, RequestError> {
+    let mut pairs = BTreeMap::new();
+    for word in words {
+        let (from, to) = match (word.split_once('='), word.split_once(':')) {
+            (Some(pair), _) => pair,
+            (None, Some((from, to))) if !to.contains(':') => (from, to),
+            (None, Some(_)) => {
+                return Err(RequestError::flag(
+                    flag,
+                    word,
+                    "it has several colons, so it is not clear where the new name begins; write OLD=NEW",
+                ));
+            }
+            (None, None) => return Err(RequestError::flag(flag, word, "write OLD:NEW")),
+        };
+        let (from, to) = (from.trim_end_matches('/'), to.trim_end_matches('/'));
+        if from.is_empty() || to.is_empty() {
+            return Err(RequestError::flag(flag, word, "one side is empty; write OLD:NEW"));
+        }
+        if pairs.insert(from.to_owned(), to.to_owned()).is_some() {
+            return Err(RequestError::flag(flag, word, "it is mapped twice"));
+        }
+    }
+    Ok(pairs)
 }
 
 fn mappings(words: &[String]) -> Result<BTreeMap<String, String>, RequestError> {

@@ -43,6 +43,8 @@ const BATCHES_IN_FLIGHT: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Objects {
     reader: Arc<Reader>,
+    /// Objects in other versions, see [`rebuild`].
+    copies: Option<Arc<Objects>>,
 }
 
 /// Which entries are wanted; `None` everywhere means all.
@@ -148,18 +150,48 @@ impl Objects {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<Self, CatalogError> {
-        let rebuilt = rebuild::rebuild(open, progress, cancel).await?;
-        Ok(Self::new(
-            open.name(),
-            rebuilt.index,
-            rebuilt.archive,
-            rebuilt.directory,
-        ))
+        let of = |rebuilt: rebuild::Rebuilt| {
+            Self::new(open.name(), rebuilt.index, rebuilt.archive, rebuilt.directory)
+        };
+        let mut rebuilt = rebuild::rebuild(open, progress, cancel).await?;
+        let copies = rebuilt.copies.take().map(|copies| Arc::new(of(*copies)));
+        Ok(Self {
+            copies,
+            ..of(rebuilt)
+        })
     }
 
     fn new(name: &BackupName, index: Ranges, archive: Ranges, directory: Directory) -> Self {
         Self {
             reader: Arc::new(Reader::new(name, index, archive, directory)),
+            copies: None,
+        }
+    }
+
+    /// The versions besides the stored one in which the backup holds objects of a kind (`deployments.apps`).
+    pub fn copied_versions(&self, resource_group: &str) -> Vec<String> {
+        let kinds = self.copies.iter().flat_map(|copies| &copies.directory().kinds);
+        kinds
+            .filter_map(|counted| {
+                let name = counted.kind.resource_group();
+                let version = name.strip_prefix(resource_group)?.strip_prefix('/')?;
+                Some(version.to_owned())
+            })
+            .collect()
+    }
+
+    /// The JSON of an object in another version, `None` where the backup holds no such copy of it.
+    ///
+    /// # Errors
+    /// As [`Objects::read`].
+    pub async fn copy(&self, entry: &Entry, version: &str) -> Result<Option<Bytes>, CatalogError> {
+        let Some(copies) = &self.copies else {
+            return Ok(None);
+        };
+        let kind = rebuild::copy_name(&entry.resource_group, version);
+        match copies.get(&kind, entry.namespace.as_deref(), &entry.name).await? {
+            Some(copy) => copies.read(&copy).await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -19,6 +19,7 @@ use velero_model::{index::Entry, item::Head, resource::ApiKind};
 use super::{
     RestoreError,
     existing::{self, Existing},
+    form::{self, Formed},
     owners::{References, State},
     patience::{Cause, Patience, Waited, may_exist, passing},
     pending::Waiting,
@@ -104,7 +105,7 @@ pub(super) async fn entry(
     };
     let done = match written {
         Ok(done) => done,
-        Err(Refusal::Object(reason)) => Outcome::Failed(reason).into(),
+        Err(Refusal::Object(reason)) => Outcome::Failed(with_advice(run, &subject, reason)).into(),
         Err(Refusal::Run(error)) => return Err(error),
     };
     let state = match (&done.outcome, done.uid) {
@@ -117,6 +118,15 @@ pub(super) async fn entry(
     Ok(())
 }
 
+/// What the user can do about a refusal that an option of the restore brought on.
+fn with_advice(run: &Run, subject: &Subject, reason: String) -> String {
+    let is_about_address = subject.resource_group == "services" && reason.contains("spec.clusterIP");
+    if is_about_address && run.options.preserve_cluster_ips {
+        return format!("{reason}; without --preserve-cluster-ips the service gets an address that is free");
+    }
+    reason
+}
+
 async fn write(
     run: &Run,
     kind: &ApiKind,
@@ -124,9 +134,8 @@ async fn write(
     subject: &Subject,
     json: &Bytes,
 ) -> Result<Done, Refusal> {
-    let served = run.served();
-    let target = served.find(kind).map_err(Refusal::Object)?;
-    let object: Value = serde_json::from_slice(json).map_err(|_| Refusal::not_json())?;
+    let Formed { target, object } = form::formed(run, kind, entry, json).await?;
+    let target = &target;
     check_names(kind, entry, subject, &object)?;
     run.note_service(kind, &object);
     look_up_owners(run, &owners_of(&object), entry, subject).await?;
@@ -135,6 +144,10 @@ async fn write(
     }
     let fate = volumes::fate(run, kind, &object, subject).await?;
     let mut transformed = transform(kind, object, &run.options, &|_| fate);
+    run.note_applied(&transformed.applied);
+    if let Some(problem) = transformed.problem {
+        return Err(Refusal::Object(problem));
+    }
     say_notes(run, subject, &transformed);
     let references = run.selection.owners.references(&transformed.owners, false);
     say_dropped(run, subject, &references.dropped);

@@ -40,7 +40,9 @@ pub(super) async fn bring_missing(run: &Arc<Run>) -> Result<(), RestoreError> {
     }
     let served = run.served();
     for chosen in run.selection.kinds.values() {
-        if chosen.never.is_some() || served.find(&chosen.kind).is_ok() {
+        // A kind that is served in other versions has its definition already.
+        let is_known = served.find(&chosen.kind).is_ok() || !served.versions_of(&chosen.kind).is_empty();
+        if chosen.never.is_some() || is_known {
             continue;
         }
         run.check_interrupted()?;

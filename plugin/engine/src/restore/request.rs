@@ -6,16 +6,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::PathBuf,
+    sync::Arc,
 };
 
 use backup_plan::{
     kinds::DiscoveredKind,
     resource_names::{ResourceNames, UnknownResource},
-    restore::transform::Options,
+    restore::{modifier::Modifiers, transform::Options},
     scope::Scope,
 };
 use serde_json::{Value, json};
-use velero_model::name::BackupName;
+use velero_model::{digests::sha256, name::BackupName};
 
 use super::RestoreError;
 
@@ -30,10 +31,18 @@ pub struct RestoreRequest {
     pub only: Vec<ObjectRef>,
     /// `--namespace-mappings`, from backup to cluster.
     pub namespace_mappings: BTreeMap<String, String>,
+    /// `--storage-class-mappings`, from backup to cluster.
+    pub storage_class_mappings: BTreeMap<String, String>,
+    /// `--image-mappings`, from prefix to prefix.
+    pub image_mappings: BTreeMap<String, String>,
+    /// `--resource-modifier-configmap` or `--resource-modifier-file`.
+    pub modifiers: Option<Arc<Modifiers>>,
     /// What becomes of objects that exist and differ.
     pub existing: ExistingPolicy,
     /// `--preserve-nodeports`.
     pub preserve_node_ports: bool,
+    /// `--preserve-cluster-ips`.
+    pub preserve_cluster_ips: bool,
     /// `--status-include-resources`.
     pub status_include: ResourceNames,
     /// `--status-exclude-resources`.
@@ -102,8 +111,12 @@ impl RestoreRequest {
             scope: Scope::default(),
             only: Vec::new(),
             namespace_mappings: BTreeMap::new(),
+            storage_class_mappings: BTreeMap::new(),
+            image_mappings: BTreeMap::new(),
+            modifiers: None,
             existing: ExistingPolicy::None,
             preserve_node_ports: false,
+            preserve_cluster_ips: false,
             status_include: ResourceNames::default(),
             status_exclude: ResourceNames::default(),
             restore_volumes: true,
@@ -150,7 +163,11 @@ impl RestoreRequest {
             backup_name: label(backup),
             restore_name: label(&self.name),
             namespace_mapping: self.namespace_mappings.clone(),
+            storage_class_mapping: self.storage_class_mappings.clone(),
+            image_mapping: self.image_mappings.clone(),
             preserve_node_ports: self.preserve_node_ports,
+            preserve_cluster_ips: self.preserve_cluster_ips,
+            modifiers: self.modifiers.clone(),
             status_kinds: self.status_kinds(kinds)?,
         })
     }
@@ -187,8 +204,16 @@ impl RestoreRequest {
             "orSelector": scope.or_selector.to_string(),
             "only": self.only.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "namespaceMapping": self.namespace_mappings,
+            "storageClassMapping": self.storage_class_mappings,
+            "imageMapping": self.image_mappings,
+            // Not the rules themselves: a patch may carry a password.
+            "resourceModifiers": self.modifiers.as_ref().map(|modifiers| json!({
+                "rules": modifiers.len(),
+                "sha256": sha256(modifiers.source().as_bytes()),
+            })),
             "existingResourcePolicy": self.existing.word(),
             "preserveNodePorts": self.preserve_node_ports,
+            "preserveClusterIPs": self.preserve_cluster_ips,
             "restoreStatusIncluded": self.status_include,
             "restoreStatusExcluded": self.status_exclude,
             "restoreVolumes": self.restore_volumes,

@@ -13,7 +13,7 @@ use std::{
 use backup_plan::restore::{
     never::Surroundings,
     order::Wave,
-    transform::{Options, Owner},
+    transform::{Applied, Options, Owner},
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -67,6 +67,10 @@ pub(super) struct Run {
     /// Definitions that are there now.
     definitions: Mutex<BTreeSet<String>>,
     pending: Mutex<Pending>,
+    /// Rules of the restore that changed an object.
+    applied: Mutex<BTreeSet<Applied>>,
+    /// What was said and is not said again.
+    said: Mutex<BTreeSet<String>>,
     /// Held while an object is looked up in the backup: many at once would inflate the same member each for itself.
     lookup: tokio::sync::Mutex<()>,
 }
@@ -90,10 +94,7 @@ impl Run {
         cancel: &CancellationToken,
     ) -> Result<Self, RestoreError> {
         let options = request.options(backup, &selection.known_kinds)?;
-        let live_options = Options {
-            namespace_mapping: std::collections::BTreeMap::new(),
-            ..options.clone()
-        };
+        let live_options = options.for_live_objects();
         Ok(Self {
             resumes: None,
             api: api.clone(),
@@ -110,6 +111,8 @@ impl Run {
             services: Mutex::default(),
             definitions: Mutex::default(),
             pending: Mutex::default(),
+            applied: Mutex::default(),
+            said: Mutex::default(),
             lookup: tokio::sync::Mutex::default(),
         })
     }
@@ -180,6 +183,36 @@ impl Run {
             let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
             let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
             services.insert(text("namespace"), text("name"));
+        }
+    }
+
+    /// Remembers which rules found something to change.
+    pub(super) fn note_applied(&self, applied: &[Applied]) {
+        if !applied.is_empty() {
+            let mut all = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(applied.iter().cloned());
+        }
+    }
+
+    /// A rule that changed nothing is probably misspelt.
+    fn warn_of_idle_rules(&self) {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        for rule in self.options.rules().iter().filter(|rule| !applied.contains(rule)) {
+            self.report
+                .warn(None, &format!("{rule} matched nothing in this restore"));
+        }
+        let mapped = self.options.namespace_mapping.iter();
+        for (from, to) in mapped.filter(|(from, _)| !self.selection.namespaces.contains(*from)) {
+            let message = format!("--namespace-mappings {from}:{to} matched nothing in this restore");
+            self.report.warn(None, &message);
+        }
+    }
+
+    /// Says something that holds for many objects.
+    pub(super) fn warn_once(&self, message: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.insert(message.to_owned()) {
+            self.report.warn(None, message);
         }
     }
 
@@ -261,7 +294,9 @@ impl Run {
         for (_, kinds) in steps.iter().filter(|(rank, _)| !is_definition(rank.wave)) {
             self.step(kinds).await?;
         }
-        self.write_late_owners().await
+        self.write_late_owners().await?;
+        self.warn_of_idle_rules();
+        Ok(())
     }
 
     fn announce(&self) {

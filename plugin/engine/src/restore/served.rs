@@ -99,6 +99,25 @@ impl Served {
         }
     }
 
+    /// The versions, without the group, in which the target takes objects of a kind; the preferred one first.
+    pub(super) fn versions_of(&self, kind: &ApiKind) -> Vec<&str> {
+        let mut found: Vec<&DiscoveredKind> = self
+            .versions
+            .get(&kind.resource_group())
+            .into_iter()
+            .flatten()
+            .filter_map(|version| self.by_plural.get(&(version.clone(), kind.plural.clone())))
+            .filter(|found| {
+                found.api.namespaced == kind.namespaced && found.verbs.iter().any(|verb| verb == "create")
+            })
+            .collect();
+        found.sort_by_key(|found| !found.preferred);
+        found
+            .into_iter()
+            .map(|found| found.api.version.as_str())
+            .collect()
+    }
+
     /// The target's kind for what an owner reference names.
     pub(super) fn by_reference(&self, api_version: &str, kind: &str) -> Option<&ApiKind> {
         let plural = self.plurals.get(&(api_version.to_owned(), kind.to_owned()))?;
@@ -150,6 +169,8 @@ mod tests {
             let error = served.find(&kind(group, version, namespaced)).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+        assert_eq!(served.versions_of(&kind("shop.io", "v9", true)), ["v1"]);
+        assert!(served.versions_of(&kind("shop.io", "v9", false)).is_empty());
         assert!(served.by_reference("shop.io/v1", "Order").is_some());
         assert!(served.by_reference("shop.io/v1", "Other").is_none());
     }

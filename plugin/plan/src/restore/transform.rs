@@ -2,13 +2,17 @@
 //!
 //! In comes one object as JSON with the options of the restore; out goes [`Transformed`]: the body to create, the owners it
 //! had (the executor maps their UIDs and puts them back), the status if it is restored too, and notes on everything that a
-//! person should hear about. The rules are Velero's item actions, one file per subject. Nothing fails: a field of an
-//! unexpected type is left alone for the API server to judge. Transforming a body again changes nothing, except that
-//! explicit node ports which only `managedFields` prove are forgotten with those.
+//! person should hear about. The rules are Velero's item actions, one file per subject, then the mappings of storage classes
+//! and images, then the user's resource modifiers, which see the namespace of the backup as Velero's do; namespace and
+//! labels come last. Only a modifier can fail: [`Transformed::problem`] then says why the object must not be written. A
+//! field of an unexpected type is left alone for the API server to judge. Transforming a body again changes nothing, as
+//! long as no rule maps what another one made, except that explicit node ports which only `managedFields` prove are
+//! forgotten with those.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,13 +20,17 @@ use serde_json::{Map, Value};
 use velero_model::resource::ApiKind;
 
 mod account;
+mod free_text;
+mod mapping;
 mod metadata;
 mod registration;
 mod service;
 mod volume;
 mod workload;
 
+use super::modifier::Modifiers;
 pub use account::merge_service_account;
+pub use mapping::Applied;
 pub use metadata::owners_of;
 pub use velero_model::name::label_value;
 pub use volume::{VolumeFate, volume_fate};
@@ -43,10 +51,18 @@ pub struct Options {
     pub restore_name: String,
     /// `--namespace-mappings`, from backup to cluster.
     pub namespace_mapping: BTreeMap<String, String>,
+    /// `--storage-class-mappings`, from backup to cluster.
+    pub storage_class_mapping: BTreeMap<String, String>,
+    /// `--image-mappings`, from prefix to prefix.
+    pub image_mapping: BTreeMap<String, String>,
     /// `--preserve-nodeports`.
     pub preserve_node_ports: bool,
+    /// `--preserve-cluster-ips`.
+    pub preserve_cluster_ips: bool,
     /// `--status-include-resources`, as resource groups.
     pub status_kinds: BTreeSet<String>,
+    /// `--resource-modifier-configmap` or `--resource-modifier-file`.
+    pub modifiers: Option<Arc<Modifiers>>,
 }
 
 impl Options {
@@ -109,6 +125,13 @@ pub enum Note {
     SideEffectsReset,
     /// `preserveUnknownFields: true` became a field of each schema.
     PreserveUnknownFieldsMoved,
+    /// A text names a namespace that is mapped.
+    NamespaceInText {
+        /// Paths, each with the name, the first few.
+        places: Vec<String>,
+        /// How many more there are.
+        more: u64,
+    },
 }
 
 impl Note {
@@ -121,6 +144,7 @@ impl Note {
             Self::EphemeralContainersDropped => "ephemeral-containers-dropped",
             Self::SideEffectsReset => "side-effects-reset",
             Self::PreserveUnknownFieldsMoved => "preserve-unknown-fields-moved",
+            Self::NamespaceInText { .. } => "namespace-in-text",
         }
     }
 }
@@ -149,6 +173,17 @@ impl fmt::Display for Note {
             Self::PreserveUnknownFieldsMoved => {
                 f.write_str("preserveUnknownFields was moved into the schemas: the API refuses it as it was")
             }
+            Self::NamespaceInText { places, more } => {
+                write!(
+                    f,
+                    "text that still names a mapped namespace was left as it is: {}",
+                    places.join(", ")
+                )?;
+                if *more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                f.write_str("; check it, and change it by hand or with a resource modifier")
+            }
         }
     }
 }
@@ -164,6 +199,10 @@ pub struct Transformed {
     pub notes: Vec<Note>,
     /// The status to write after the object was created.
     pub status: Option<Value>,
+    /// The rules of the restore that changed it.
+    pub applied: Vec<Applied>,
+    /// Why it must not be written: a resource modifier that matches it cannot be applied to it.
+    pub problem: Option<String>,
 }
 
 /// Turns an object of the backup into what is written. `volume` tells what becomes of the volume that a claim is bound to
@@ -184,7 +223,7 @@ pub fn transform(
     let status = metadata::restored_status(kind, fields, options);
     let mut notes = Vec::new();
     match (kind.group.as_str(), kind.plural.as_str()) {
-        ("", "services") => service::transform(fields, options.preserve_node_ports),
+        ("", "services") => service::transform(fields, options),
         ("", "pods") => workload::pod(fields, &mut notes),
         ("batch", "jobs") => workload::job(fields),
         ("", "persistentvolumeclaims") => volume::claim(fields, volume, &mut notes),
@@ -204,15 +243,72 @@ pub fn transform(
         ("apiregistration.k8s.io", "apiservices") => registration::api_service(fields, options),
         _ => {}
     }
+    let mut applied = Vec::new();
+    mapping::namespaces(kind, fields, options);
+    mapping::storage_classes(kind, fields, options, &mut applied);
+    mapping::images(kind, fields, options, &mut applied);
     metadata::strip(fields);
+    let problem = modify(kind, fields, options, &mut applied);
     metadata::map_namespace(kind, fields, options);
     metadata::label(kind, fields, options);
+    notes.extend(free_text::scan(kind, fields, options));
     Transformed {
         body: object,
         owners,
         notes,
         status,
+        applied,
+        problem,
     }
+}
+
+/// Applies the user's modifiers. Velero never applies them to namespaces.
+fn modify(
+    kind: &ApiKind,
+    fields: &mut Map<String, Value>,
+    options: &Options,
+    applied: &mut Vec<Applied>,
+) -> Option<String> {
+    let modifiers = options.modifiers.as_ref()?;
+    if kind.group.is_empty() && kind.plural == "namespaces" {
+        return None;
+    }
+    let identity = |fields: &Map<String, Value>| {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let name = text(fields.get("metadata").and_then(|metadata| metadata.get("name")));
+        [text(fields.get("apiVersion")), text(fields.get("kind")), name]
+    };
+    let before = identity(fields);
+    let namespace = at(fields, &["metadata"]).and_then(|metadata| metadata.get("namespace").cloned());
+    let modified = modifiers.apply(&kind.resource_group(), fields);
+    let rules = modified
+        .applied
+        .into_iter()
+        .map(|rule| Applied::Modifier { rule });
+    applied.extend(rules);
+    // Where an object goes is for the mapping to say, as in Velero.
+    if let Some(metadata) = at(fields, &["metadata"]).filter(|_| kind.namespaced)
+        && let Some(namespace) = namespace
+    {
+        metadata.insert("namespace".to_owned(), namespace);
+    }
+    if !modified.problems.is_empty() {
+        return Some(modified.problems.join("; "));
+    }
+    let changed = before
+        .iter()
+        .zip(&identity(fields))
+        .position(|(before, after)| before != after);
+    // Paths and checks were made for the object as it was.
+    changed.map(|part| {
+        let part = ["apiVersion", "kind", "name"]
+            .get(part)
+            .copied()
+            .unwrap_or_default();
+        format!(
+            "a resource modifier changes its {part}, which is not supported; take that patch out of the rule"
+        )
+    })
 }
 
 /// The object at a path of keys, if all of them are objects.

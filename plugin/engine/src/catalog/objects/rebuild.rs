@@ -2,7 +2,9 @@
 //!
 //! The archive is read once, from its first byte to its last; hostile content ends the pass with an error before
 //! anything is used. Out come members and an index as we write them, in unnamed files that vanish with the process, so
-//! that everything later is the same for Velero's backups and ours. Second copies in version folders are left out.
+//! that everything later is the same for Velero's backups and ours. Copies in other versions (Velero makes them with
+//! `EnableAPIGroupVersions`) go into files of their own, where a kind's name ends with the version: `deployments.apps/v1`.
+//! Second copies in the same version are left out.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +41,12 @@ pub(super) struct Rebuilt {
     pub(super) index: Ranges,
     pub(super) archive: Ranges,
     pub(super) directory: Directory,
+    /// Objects in other versions, if the archive holds any.
+    pub(super) copies: Option<Box<Rebuilt>>,
 }
+
+/// Ends the name of a folder that holds the same version again.
+const PREFERRED: &str = "-preferredversion";
 
 /// Goes through the archive of a backup.
 pub(super) async fn rebuild(
@@ -54,19 +61,48 @@ pub(super) async fn rebuild(
     let counted = Arc::clone(progress);
     with_reader(size, chunks, progress, cancel, move |reader| {
         let mut pass = Pass::new().map_err(CatalogError::Spool)?;
-        read(reader, &key, &mut pass, &counted)?;
-        pass.finish()
+        let mut copies = None;
+        read(reader, &key, &mut pass, &mut copies, &counted)?;
+        let copies = copies.map(Pass::finish).transpose()?;
+        Ok(Rebuilt {
+            copies: copies.map(Box::new),
+            ..pass.finish()?
+        })
     })
     .await
 }
 
-fn read(reader: ChannelReader, key: &str, pass: &mut Pass, progress: &Progress) -> Result<(), CatalogError> {
-    walk_archive(reader, key, false, |item, data| {
-        pass.push(item, data)?;
-        progress.add_objects(1);
+fn read(
+    reader: ChannelReader,
+    key: &str,
+    pass: &mut Pass,
+    copies: &mut Option<Pass>,
+    progress: &Progress,
+) -> Result<(), CatalogError> {
+    walk_archive(reader, key, true, |mut item, data| {
+        match item.version_folder.take() {
+            None => {
+                pass.push(item, data)?;
+                progress.add_objects(1);
+            }
+            Some(version) if version.ends_with(PREFERRED) => {}
+            Some(version) => {
+                let pass = match copies {
+                    Some(pass) => pass,
+                    None => copies.insert(Pass::new().map_err(CatalogError::Spool)?),
+                };
+                item.resource_group = copy_name(&item.resource_group, &version);
+                pass.push(item, data)?;
+            }
+        }
         Ok(true)
     })?;
     Ok(())
+}
+
+/// The name of a kind in another version.
+pub(super) fn copy_name(resource_group: &str, version: &str) -> String {
+    format!("{resource_group}/{version}")
 }
 
 /// The index entry of an object, except for the place of its member.
@@ -176,6 +212,7 @@ impl Pass {
             index: Ranges::spooled(index, size),
             archive: Ranges::spooled(archive, self.written),
             directory,
+            copies: None,
         })
     }
 }

@@ -36,6 +36,24 @@ pub(super) fn binding(fields: &mut Map<String, Value>, options: &Options) {
         .filter_map(Value::as_object_mut)
     {
         options.map_at(subject, &[], "namespace");
+        if let Some(Value::String(name)) = subject.get_mut("name") {
+            map_account_name(name, options);
+        }
+    }
+}
+
+/// Service accounts under the names by which they authenticate: `system:serviceaccount:shop:worker`, and all of a
+/// namespace as the group `system:serviceaccounts:shop`.
+fn map_account_name(name: &mut String, options: &Options) {
+    for prefix in ["system:serviceaccount:", "system:serviceaccounts:"] {
+        let Some(rest) = name.strip_prefix(prefix) else {
+            continue;
+        };
+        let (namespace, account) = rest.find(':').map_or((rest, ""), |at| rest.split_at(at));
+        if let Some(mapped) = options.namespace_mapping.get(namespace) {
+            *name = format!("{prefix}{mapped}{account}");
+            return;
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{at, list, remove};
+use super::{Options, at, list, remove};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-pub(super) fn transform(fields: &mut Map<String, Value>, preserve_node_ports: bool) {
+pub(super) fn transform(fields: &mut Map<String, Value>, options: &Options) {
     let spec = |key: &str| {
         fields
             .get("spec")
@@ -21,8 +21,8 @@ pub(super) fn transform(fields: &mut Map<String, Value>, preserve_node_ports: bo
     let external_name = spec("type") == Some("ExternalName");
     let checks_health =
         spec("type") == Some("LoadBalancer") && spec("externalTrafficPolicy") == Some("Local");
-    let chosen = (!preserve_node_ports).then(|| Chosen::read(fields));
-    if !headless {
+    let chosen = (!options.preserve_node_ports).then(|| Chosen::read(fields));
+    if !headless && !options.preserve_cluster_ips {
         remove(fields, &["spec"], &["clusterIP", "clusterIPs"]);
     }
     let Some(chosen) = chosen else { return };

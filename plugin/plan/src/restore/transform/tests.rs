@@ -6,6 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::kinds::tests::kind;
 
+mod moving;
+
 fn api(api_version: &str, plural: &str) -> ApiKind {
     let cluster = [
         "namespaces",
@@ -263,13 +265,16 @@ fn accounts_tokens_and_bindings() {
         json!([{"name": "other"}])
     );
 
-    let binding =
-        json!({"subjects": [{"name": "sa", "namespace": "shop"}, {"name": "u"}, {"namespace": "bank"}]});
+    let binding = json!({"subjects": [{"name": "sa", "namespace": "shop"}, {"name": "u"}, {"namespace": "bank"},
+            {"name": "system:serviceaccount:shop:sa"}, {"name": "system:serviceaccounts:shop"},
+            {"name": "system:serviceaccount:shopping:sa"}, {"name": "system:serviceaccounts"}]});
     for plural in ["rolebindings", "clusterrolebindings"] {
         let done = run("rbac.authorization.k8s.io/v1", plural, binding.clone());
         assert_eq!(
             done.body["subjects"],
-            json!([{"name": "sa", "namespace": "shop2"}, {"name": "u"}, {"namespace": "bank"}])
+            json!([{"name": "sa", "namespace": "shop2"}, {"name": "u"}, {"namespace": "bank"},
+                {"name": "system:serviceaccount:shop2:sa"}, {"name": "system:serviceaccounts:shop2"},
+                {"name": "system:serviceaccount:shopping:sa"}, {"name": "system:serviceaccounts"}])
         );
     }
 }
