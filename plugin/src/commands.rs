@@ -15,6 +15,7 @@ mod import;
 mod list;
 mod location;
 mod logs;
+mod plan;
 mod preview;
 mod restore;
 mod restores;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backup_plan::{resource_names::ResourceNames, scope::Scope};
+use backup_plan::{resource_names::ResourceNames, restore::policy::Policies, scope::Scope};
 use jiff::Timestamp;
 use velero_model::{name::BackupName, time};
 
 use super::{ObjectWord, Place, RequestError, fields, scope};
-use crate::arguments::{self, global::Global, restore::ExistingWord};
+use crate::arguments::{self, global::Global};
 
 /// A restore to make.
 #[derive(Debug, Clone)]
@@ -20,7 +20,10 @@ pub(crate) struct Restore {
     /// Only these objects, if there are any.
     pub(crate) only: Vec<ObjectWord>,
     pub(crate) namespace_mappings: BTreeMap<String, String>,
-    pub(crate) existing: ExistingWord,
+    pub(crate) existing: Policies,
+    /// Decide only.
+    pub(crate) plan: bool,
+    pub(crate) managed_fields: bool,
     pub(crate) preserve_node_ports: bool,
     pub(crate) status_include: ResourceNames,
     pub(crate) status_exclude: ResourceNames,
@@ -71,7 +74,9 @@ pub(super) fn parse(
         scope: scope::parse(typed.scope, None, global)?,
         only,
         namespace_mappings: mappings(&typed.namespace_mappings)?,
-        existing: typed.existing_resource_policy,
+        existing: policies(&typed.existing_resource_policy)?,
+        plan: typed.plan || fields::is_dry_run(global),
+        managed_fields: typed.restore_managed_fields,
         preserve_node_ports: typed.preserve_nodeports.unwrap_or(false),
         status_include: ResourceNames::new(typed.status_include_resources),
         status_exclude: ResourceNames::new(typed.status_exclude_resources),
@@ -100,6 +105,12 @@ fn source_and_objects(
         (None, Some(schedule)) => Ok((RestoreSource::Schedule(schedule), objects)),
         (None, None) => Err(RequestError::flag("restore", "", "name a backup")),
     }
+}
+
+fn policies(words: &[String]) -> Result<Policies, RequestError> {
+    Policies::parse(words).map_err(|error| {
+        RequestError::flag("--existing-resource-policy", &words.join(","), error.to_string())
+    })
 }
 
 fn mappings(words: &[String]) -> Result<BTreeMap<String, String>, RequestError> {

@@ -11,7 +11,7 @@ use std::{
 use backup_plan::{
     kinds::DiscoveredKind,
     resource_names::{ResourceNames, UnknownResource},
-    restore::transform::Options,
+    restore::{policy::Policies, transform::Options},
     scope::Scope,
 };
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub struct RestoreRequest {
     /// `--namespace-mappings`, from backup to cluster.
     pub namespace_mappings: BTreeMap<String, String>,
     /// What becomes of objects that exist and differ.
-    pub existing: ExistingPolicy,
+    pub existing: Policies,
     /// `--preserve-nodeports`.
     pub preserve_node_ports: bool,
     /// `--status-include-resources`.
@@ -40,6 +40,8 @@ pub struct RestoreRequest {
     pub status_exclude: ResourceNames,
     /// `--restore-volumes`: restore the data of volumes. Without effect as long as backups hold manifests only.
     pub restore_volumes: bool,
+    /// Whether objects get the `managedFields` that they had, by one more request each.
+    pub managed_fields: bool,
     /// Whether objects get Velero's two labels.
     pub labels_on_objects: bool,
     /// Version of the tool, for the record.
@@ -59,26 +61,6 @@ pub struct ObjectRef {
     pub namespace: Option<String>,
     /// The name.
     pub name: String,
-}
-
-/// `--existing-resource-policy`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ExistingPolicy {
-    /// Leave it alone and report the difference.
-    #[default]
-    None,
-    /// Bring what the backup holds back into it.
-    Update,
-}
-
-impl ExistingPolicy {
-    /// The word on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Update => "update",
-        }
-    }
 }
 
 impl fmt::Display for ObjectRef {
@@ -102,11 +84,12 @@ impl RestoreRequest {
             scope: Scope::default(),
             only: Vec::new(),
             namespace_mappings: BTreeMap::new(),
-            existing: ExistingPolicy::None,
+            existing: Policies::default(),
             preserve_node_ports: false,
             status_include: ResourceNames::default(),
             status_exclude: ResourceNames::default(),
             restore_volumes: true,
+            managed_fields: false,
             labels_on_objects: true,
             tool_version: String::new(),
             writes_in_flight: WRITES_IN_FLIGHT,
@@ -187,11 +170,12 @@ impl RestoreRequest {
             "orSelector": scope.or_selector.to_string(),
             "only": self.only.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "namespaceMapping": self.namespace_mappings,
-            "existingResourcePolicy": self.existing.word(),
+            "existingResourcePolicy": self.existing.to_string(),
             "preserveNodePorts": self.preserve_node_ports,
             "restoreStatusIncluded": self.status_include,
             "restoreStatusExcluded": self.status_exclude,
             "restoreVolumes": self.restore_volumes,
+            "restoreManagedFields": self.managed_fields,
             "labelsOnObjects": self.labels_on_objects,
         })
     }
