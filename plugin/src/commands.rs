@@ -16,6 +16,7 @@ mod list;
 mod location;
 mod logs;
 mod modifiers;
+mod plan;
 mod preview;
 mod restore;
 mod restores;

@@ -262,6 +262,7 @@ fn of_restore(error: &RestoreError) -> Exit {
         RestoreError::NotInBackup { .. } | RestoreError::NothingToRestore { .. } => Exit::NotFound,
         RestoreError::Scope(_)
         | RestoreError::Resource(_)
+        | RestoreError::Policy(_)
         | RestoreError::Mapping { .. }
         | RestoreError::NeverRestored { .. }
         | RestoreError::SeveralInBackup { .. } => Exit::Usage,

@@ -3,7 +3,7 @@
 //! In come the flags that every command has; out come connected clients, made when they are first needed: looking at
 //! backups needs no cluster. A location name that the user's file does not know is looked up as a BackupStorageLocation.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use backup_engine::{
     api::{ApiClient, ApiError},
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     exit::Failure,
     request::{Common, Place},
-    view::{progress::Watch, warn},
+    view::{progress::Watch, say, warn},
 };
 
 /// Flags, progress and cancellation of one run.
@@ -76,6 +76,23 @@ impl Session {
             done = work => done.map_err(Into::into),
             () = self.cancel.cancelled() => Err(Failure::Interrupted),
         }
+    }
+
+    /// Asks on the terminal; the answer is one line. Waiting for it ends with Ctrl-C.
+    pub(crate) async fn ask(&self, question: &str) -> Result<String, Failure> {
+        say(question);
+        self.unless_interrupted(async {
+            let read = tokio::task::spawn_blocking(|| {
+                let mut line = String::new();
+                io::stdin().read_line(&mut line).map(|_| line.trim().to_owned())
+            });
+            let answer = read.await.map_err(io::Error::other).and_then(|line| line);
+            answer.map_err(|source| Failure::Local {
+                what: "the answer cannot be read".to_owned(),
+                source,
+            })
+        })
+        .await
     }
 
     /// A BackupStorageLocation of this name. Where the cluster cannot be asked, the name is simply unknown.

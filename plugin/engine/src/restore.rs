@@ -8,6 +8,8 @@
 //! memory holds one window of objects whatever the size of the backup.
 
 mod apply;
+mod checks;
+mod create;
 mod definitions;
 mod error;
 mod existing;
@@ -16,6 +18,7 @@ mod namespaces;
 mod owners;
 mod patience;
 mod pending;
+mod plan;
 mod record;
 mod report;
 mod request;
@@ -24,17 +27,21 @@ mod selection;
 mod served;
 mod volumes;
 mod window;
+mod writes;
 
 use std::sync::Arc;
 
+use backup_plan::compare::Secrets;
 use tokio_util::sync::CancellationToken;
 
 pub use error::RestoreError;
+pub use plan::{PlannedKind, RestorePlan};
 pub use record::default_records_folder;
 pub use report::{Difference, Failure, RestoreSummary};
-pub use request::{ExistingPolicy, ObjectRef, RestoreRequest};
+pub use request::{ObjectRef, RestoreRequest};
 
 use crate::{api::ApiClient, catalog::OpenBackup, progress::Progress, storage::Bucket};
+use plan::Planner;
 use record::Records;
 use run::Run;
 use selection::Selection;
@@ -66,12 +73,14 @@ pub async fn run(
         request,
         &discovery,
         selection,
+        None,
+        Secrets::Masked,
         progress,
         cancel,
     )?;
     let begun = record::begun(backup.name(), backup.backup().created(), request, &identity);
     let (records, record) = Records::begin(bucket, request, begun).await?;
-    run.resumes = record.started.filter(|_| records.resumes());
+    run.rules.resumes = record.started.filter(|_| records.resumes());
     let run = Arc::new(run);
     run.say_where_records_are(&records);
     let ended = tokio::select! {
@@ -82,4 +91,41 @@ pub async fn run(
         }
     };
     Box::pin(run.finish(records, record, ended)).await
+}
+
+/// Decides about a restore without writing anything: neither to the cluster, where every write is a dry run, nor to the
+/// backup's location. The very same run as that of [`run`] walks the same waves.
+///
+/// # Errors
+/// As [`run`]; what the server refuses stands in the plan.
+pub async fn plan(
+    api: &ApiClient,
+    backup: &OpenBackup,
+    request: &RestoreRequest,
+    secrets: Secrets,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<RestorePlan, RestoreError> {
+    request.check()?;
+    progress.set_step("reading the backup's index");
+    let objects = Arc::new(backup.objects(progress, cancel).await?);
+    let discovery = api.discover().await?;
+    let identity = api.identity().await?;
+    let selection = Selection::make(&objects, backup.name(), request, &discovery, cancel).await?;
+    let planner = Planner::new().map_err(RestoreError::Temporary)?;
+    let run = Run::new(
+        api,
+        objects,
+        backup.name(),
+        request,
+        &discovery,
+        selection,
+        Some(planner),
+        secrets,
+        progress,
+        cancel,
+    )?;
+    let run = Arc::new(run);
+    Box::pin(run.execute()).await?;
+    run.finish_plan(backup.name(), identity)
 }

@@ -3,7 +3,7 @@
 //! In come two objects of one kind and a table of paths that do not count; out goes [`Comparison`]: each path that differs
 //! with both values, and which entries of the table were needed. The tables are fixed and printable, so that "0 differences"
 //! has a meaning that anybody can read, and an entry that nothing needs can be found and removed. Values of Secrets are
-//! never shown, only their length and the start of their hash.
+//! not shown unless that is asked for, only their length and the start of their hash.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,15 +61,36 @@ impl Comparison {
     }
 }
 
-/// Compares two objects of a kind. Paths in `table` do not count.
+/// Whether a comparison shows what Secrets hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// Only length and hash.
+    #[default]
+    Masked,
+    /// Everything: somebody has asked for it.
+    Shown,
+}
+
+/// Compares two objects of a kind. Paths in `table` do not count; values of Secrets are masked.
 pub fn compare(kind: &ApiKind, left: &Value, right: &Value, table: &[IgnoredPath]) -> Comparison {
+    compare_with(kind, left, right, table, Secrets::Masked)
+}
+
+/// As [`compare`], with a choice about the values of Secrets.
+pub fn compare_with(
+    kind: &ApiKind,
+    left: &Value,
+    right: &Value,
+    table: &[IgnoredPath],
+    secrets: Secrets,
+) -> Comparison {
     let entries = table
         .iter()
         .enumerate()
         .filter(|(_, entry)| entry.kinds.contains(kind, left));
     let mut walk = Walk {
         ignored: entries.map(|(position, entry)| (entry.path, position)).collect(),
-        masks: kind.group.is_empty() && kind.plural == "secrets",
+        masks: secrets == Secrets::Masked && kind.group.is_empty() && kind.plural == "secrets",
         found: Comparison::default(),
     };
     walk.values(&mut Path::default(), Some(left), Some(right));

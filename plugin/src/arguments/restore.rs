@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, ValueHint};
 
 use super::scope::ScopeFlags;
 
 /// Bring back a backup, or parts of it
 ///
-/// What exists already and differs is left alone and reported, unless --existing-resource-policy=update is given.
+/// What exists already and differs is left alone and reported, unless --existing-resource-policy says otherwise. --plan
+/// shows what would be done, asks the API server about every object, and changes nothing.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
+  kubectl backup restore nightly --plan                            what would be done, and what would be refused
   kubectl backup restore nightly                                   everything in it
   kubectl backup restore nightly secret/login -n shop              one object
   kubectl backup restore nightly -n shop --namespace-mappings shop:shop-test
@@ -56,15 +58,24 @@ pub(crate) struct Restore {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) resource_modifier_file: Option<PathBuf>,
 
-    /// What happens to objects that exist already and differ: none leaves them alone, update changes them.
+    /// What happens to objects that exist already and differ: none leaves them alone, update applies the backup's fields,
+    /// replace makes them what the backup holds, recreate deletes them and makes them anew (asks first), fail counts them as
+    /// failures. KIND=POLICY is for one kind: update,jobs.batch=recreate.
     #[arg(
         long,
-        value_enum,
-        value_name = "none|update",
-        default_value = "none",
-        hide_possible_values = true
+        value_name = "POLICY[,KIND=POLICY...]",
+        value_delimiter = ',',
+        default_value = "none"
     )]
-    pub(crate) existing_resource_policy: ExistingWord,
+    pub(crate) existing_resource_policy: Vec<String>,
+
+    /// Show what would be done with every object and why; write nothing. --dry-run means the same.
+    #[arg(long)]
+    pub(crate) plan: bool,
+
+    /// Put back which manager set which field; costs one more request for each object.
+    #[arg(long)]
+    pub(crate) restore_managed_fields: bool,
 
     /// Keep the node ports that services had.
     #[arg(
@@ -106,12 +117,4 @@ pub(crate) struct Restore {
         hide_possible_values = true
     )]
     pub(crate) restore_volumes: Option<bool>,
-}
-
-/// `--existing-resource-policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum ExistingWord {
-    #[default]
-    None,
-    Update,
 }

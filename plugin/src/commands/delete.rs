@@ -141,23 +141,10 @@ async fn preview(session: &Session, opened: &Opened, name: &BackupName) -> Resul
     ))
 }
 
-/// Asks for the name on the terminal. Waiting for the answer ends with Ctrl-C.
+/// Asks for the name on the terminal.
 pub(super) async fn confirm(session: &Session, name: &BackupName, location: &str) -> Result<(), Failure> {
-    view::say(&format!(
-        "backup {name} in {location} will be deleted for good; type its name to go on:"
-    ));
-    let answer = session.unless_interrupted(async {
-        let read = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            io::stdin().read_line(&mut line).map(|_| line)
-        });
-        let answer = read.await.map_err(io::Error::other).and_then(|line| line);
-        answer.map_err(|source| Failure::Local {
-            what: "the answer cannot be read".to_owned(),
-            source,
-        })
-    });
-    if answer.await?.trim() == name.as_str() {
+    let question = format!("backup {name} in {location} will be deleted for good; type its name to go on:");
+    if session.ask(&question).await? == name.as_str() {
         Ok(())
     } else {
         Err(Failure::Refused(format!(

@@ -1,13 +1,14 @@
 //! `restore`: brings back a backup or parts of it.
 
 use std::{
+    io::{self, IsTerminal},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use backup_engine::{
     catalog::{self, Listed, OpenBackup},
-    restore::{self, ExistingPolicy, ObjectRef, RestoreError, RestoreRequest, RestoreSummary},
+    restore::{self, ObjectRef, RestoreError, RestoreRequest, RestoreSummary},
 };
 use serde_json::json;
 use velero_model::{
@@ -18,10 +19,10 @@ use velero_model::{
 
 use super::{modifiers, velero};
 use crate::{
-    arguments::{global::OutputFormat, restore::ExistingWord},
+    arguments::global::OutputFormat,
     engine::{self, Engine},
     exit::{Exit, Failure},
-    request::{ATTEMPTS, Restore, RestoreSource, describe_scope, numbered},
+    request::{ATTEMPTS, ObjectWord, Restore, RestoreSource, describe_scope, numbered},
     session::{Opened, Session},
     view::{self, document, table::Table},
 };
@@ -49,10 +50,52 @@ pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Fai
             "backup {name} is {phase} and cannot be restored; `kubectl backup list` shows the others"
         )));
     }
+    if request.plan {
+        let planned = engine_request(session, &request, &name).await?;
+        let how = (chosen.words.as_str(), scope_text(&request));
+        return super::plan::run(session, &backup, &planned, how).await;
+    }
+    agree(session, &request).await?;
     let begun = Instant::now();
     let summary = make(session, &opened, &backup, &request, &chosen.words).await?;
     show(session.common.output, &summary, begun.elapsed())?;
     Ok(Exit::of_phase(&summary.record.phase))
+}
+
+/// What is restored, in words.
+fn scope_text(request: &Restore) -> String {
+    if request.only.is_empty() {
+        return describe_scope(&request.scope);
+    }
+    let objects = request.only.iter().map(|object| object_ref(object).to_string());
+    objects.collect::<Vec<_>>().join(", ")
+}
+
+/// A restore that may delete objects needs a person's word.
+async fn agree(session: &Session, request: &Restore) -> Result<(), Failure> {
+    if !request.existing.may_delete() || session.common.yes {
+        return Ok(());
+    }
+    let what = format!(
+        "objects that exist and differ would be deleted, with everything that they own, and made anew \
+         (--existing-resource-policy {})",
+        request.existing
+    );
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Refused(format!(
+            "{what}; see which with --plan, then give --yes, or run this on a terminal"
+        )));
+    }
+    match session
+        .ask(&format!("{what}; type yes to go on:"))
+        .await?
+        .as_str()
+    {
+        "yes" => Ok(()),
+        _ => Err(Failure::Refused(
+            "nothing was restored: the answer was not yes; --plan shows what would be deleted".to_owned(),
+        )),
+    }
 }
 
 /// Makes the restore. A name that was made up from the time may be taken by a run of the same second; it gets a number
@@ -64,17 +107,9 @@ async fn make(
     request: &Restore,
     engine: &str,
 ) -> Result<RestoreSummary, Failure> {
-    let mut engine_request = engine_request(session, request, backup.name())?;
-    if let Some(source) = &request.modifiers {
-        engine_request.modifiers = Some(Arc::new(modifiers::read(session, source).await?));
-    }
+    let mut engine_request = engine_request(session, request, backup.name()).await?;
     let made_up = engine_request.name.clone();
-    let objects: Vec<String> = engine_request.only.iter().map(ToString::to_string).collect();
-    let scope = if objects.is_empty() {
-        describe_scope(&request.scope)
-    } else {
-        objects.join(", ")
-    };
+    let scope = scope_text(request);
     let api = session.api().await?;
     let mut attempt = 1;
     loop {
@@ -135,24 +170,30 @@ async fn newest(session: &Session, opened: &Opened, schedule: &str) -> Result<Ba
     }
 }
 
-fn engine_request(
+fn object_ref(object: &ObjectWord) -> ObjectRef {
+    ObjectRef {
+        resource: object.kind.clone(),
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+    }
+}
+
+async fn engine_request(
     session: &Session,
     request: &Restore,
     backup: &BackupName,
 ) -> Result<RestoreRequest, Failure> {
-    let only = request.only.iter().map(|object| ObjectRef {
-        resource: object.kind.clone(),
-        namespace: object.namespace.clone(),
-        name: object.name.clone(),
-    });
+    let modifiers = match &request.modifiers {
+        Some(source) => Some(Arc::new(modifiers::read(session, source).await?)),
+        None => None,
+    };
     Ok(RestoreRequest {
+        modifiers,
         scope: request.scope.clone(),
-        only: only.collect(),
+        only: request.only.iter().map(object_ref).collect(),
         namespace_mappings: request.namespace_mappings.clone(),
-        existing: match request.existing {
-            ExistingWord::None => ExistingPolicy::None,
-            ExistingWord::Update => ExistingPolicy::Update,
-        },
+        existing: request.existing.clone(),
+        managed_fields: request.managed_fields,
         preserve_node_ports: request.preserve_node_ports,
         preserve_cluster_ips: request.preserve_cluster_ips,
         storage_class_mappings: request.storage_class_mappings.clone(),
@@ -295,7 +336,9 @@ fn messages(summary: &RestoreSummary) {
         ));
     }
     if !summary.differs.is_empty() {
-        view::say("next: --existing-resource-policy=update changes what differs to what the backup holds");
+        view::say(
+            "next: --existing-resource-policy=update changes what differs to what the backup holds; with --plan it shows how",
+        );
     }
     if !summary.failures.is_empty() {
         view::say(&format!(

@@ -5,12 +5,12 @@ use std::{
     path::PathBuf,
 };
 
-use backup_plan::{resource_names::ResourceNames, scope::Scope};
+use backup_plan::{resource_names::ResourceNames, restore::policy::Policies, scope::Scope};
 use jiff::Timestamp;
 use velero_model::{name::BackupName, time};
 
 use super::{ObjectWord, Place, RequestError, fields, scope};
-use crate::arguments::{self, global::Global, restore::ExistingWord};
+use crate::arguments::{self, global::Global};
 
 /// A restore to make.
 #[derive(Debug, Clone)]
@@ -23,7 +23,10 @@ pub(crate) struct Restore {
     /// Only these objects, if there are any.
     pub(crate) only: Vec<ObjectWord>,
     pub(crate) namespace_mappings: BTreeMap<String, String>,
-    pub(crate) existing: ExistingWord,
+    pub(crate) existing: Policies,
+    /// Decide only.
+    pub(crate) plan: bool,
+    pub(crate) managed_fields: bool,
     pub(crate) preserve_node_ports: bool,
     pub(crate) preserve_cluster_ips: bool,
     pub(crate) storage_class_mappings: BTreeMap<String, String>,
@@ -87,7 +90,9 @@ pub(super) fn parse(
         scope: scope::parse(typed.scope, None, global)?,
         only,
         namespace_mappings: mappings(&typed.namespace_mappings)?,
-        existing: typed.existing_resource_policy,
+        existing: policies(&typed.existing_resource_policy)?,
+        plan: typed.plan || fields::is_dry_run(global),
+        managed_fields: typed.restore_managed_fields,
         preserve_node_ports: typed.preserve_nodeports.unwrap_or(false),
         preserve_cluster_ips: typed.preserve_cluster_ips.unwrap_or(false),
         storage_class_mappings: pairs("--storage-class-mappings", &typed.storage_class_mappings)?,
@@ -162,6 +167,12 @@ fn pairs(flag: &'static str, words: &[String]) -> Result<BTreeMap<String, String
         }
     }
     Ok(pairs)
+}
+
+fn policies(words: &[String]) -> Result<Policies, RequestError> {
+    Policies::parse(words).map_err(|error| {
+        RequestError::flag("--existing-resource-policy", &words.join(","), error.to_string())
+    })
 }
 
 fn mappings(words: &[String]) -> Result<BTreeMap<String, String>, RequestError> {

@@ -72,7 +72,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         Typed::Import(_) => of("import", false, false, false, EVERY),
         Typed::Copy(_) => of("copy", false, false, false, EVERY),
         Typed::Delete(_) => of("delete", false, false, true, EVERY),
-        Typed::Restore(_) => of("restore", true, true, false, EVERY),
+        Typed::Restore(_) => of("restore", true, true, true, EVERY),
         Typed::Restores(restores) => match restores.command {
             RestoresCommand::List => of("restores list", false, false, true, EVERY),
             RestoresCommand::Describe { .. } => of("restores describe", false, false, true, DOCUMENT),

@@ -53,15 +53,33 @@ pub(crate) struct Items<W> {
 }
 
 impl<W: Write> Items<W> {
-    pub(crate) fn begin(mut out: W, format: OutputFormat, kind: &str) -> io::Result<Self> {
+    pub(crate) fn begin(out: W, format: OutputFormat, kind: &str) -> io::Result<Self> {
+        Self::begin_with(out, format, kind, &Map::new())
+    }
+
+    /// A document with fields of its own before the items.
+    pub(crate) fn begin_with(
+        mut out: W,
+        format: OutputFormat,
+        kind: &str,
+        fields: &Map<String, Value>,
+    ) -> io::Result<Self> {
         let is_yaml = format == OutputFormat::Yaml;
         if is_yaml {
-            write!(out, "apiVersion: {API_VERSION}\nkind: {kind}\nitems:")?;
+            write!(out, "apiVersion: {API_VERSION}\nkind: {kind}\n")?;
+            if !fields.is_empty() {
+                out.write_all(yaml::to_string(&Value::Object(fields.clone())).as_bytes())?;
+            }
+            write!(out, "items:")?;
         } else {
             write!(
                 out,
-                "{{\n  \"apiVersion\": \"{API_VERSION}\",\n  \"kind\": \"{kind}\",\n  \"items\": ["
+                "{{\n  \"apiVersion\": \"{API_VERSION}\",\n  \"kind\": \"{kind}\",\n"
             )?;
+            for (key, value) in fields {
+                writeln!(out, "  {}: {value},", Value::from(key.as_str()))?;
+            }
+            write!(out, "  \"items\": [")?;
         }
         Ok(Self {
             out,
@@ -119,7 +137,9 @@ mod tests {
         for count in [0, 1, 3] {
             for format in [OutputFormat::Json, OutputFormat::Yaml] {
                 let mut out = Vec::new();
-                let mut items = Items::begin(&mut out, format, "ContentList").unwrap();
+                let fields = json!({ "restore": "r", "kinds": [{ "a": 1 }] });
+                let fields = fields.as_object().cloned().unwrap_or_default();
+                let mut items = Items::begin_with(&mut out, format, "ContentList", &fields).unwrap();
                 for number in 0..count {
                     items
                         .push(&json!({ "name": format!("a-{number}"), "labels": { "x": "1" } }))
@@ -132,6 +152,10 @@ mod tests {
                     _ => serde_json::from_str(&text).unwrap(),
                 };
                 assert_eq!(value["kind"], "ContentList", "{text}");
+                assert_eq!(
+                    (&value["restore"], &value["kinds"][0]["a"]),
+                    (&json!("r"), &json!(1))
+                );
                 assert_eq!(value["items"].as_array().map(Vec::len), Some(count), "{text}");
                 if count > 0 {
                     assert_eq!(value["items"][0]["labels"]["x"], "1");

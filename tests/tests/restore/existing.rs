@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use backup_engine::api::PatchKind;
-use backup_engine::restore::{ExistingPolicy, RestoreRequest};
+use backup_engine::restore::RestoreRequest;
+use backup_plan::restore::policy::Policy;
 use backup_tests::cluster::Cluster;
 use backup_tests::runtime;
 use serde_json::json;
@@ -48,7 +49,7 @@ fn what_exists_is_told_apart_and_changed_only_when_asked() -> Result<()> {
         cluster,
         "b",
         RestoreRequest {
-            existing: ExistingPolicy::Update,
+            existing: Policy::Update.into(),
             ..request("update")
         },
     )?;

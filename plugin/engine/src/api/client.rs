@@ -301,7 +301,11 @@ impl ApiClient {
             PatchKind::Json => ("application/json-patch+json", path.to_owned()),
             PatchKind::Apply { manager, force } => (
                 "application/apply-patch+yaml",
-                format!("{path}?fieldManager={}&force={force}", encode(manager)),
+                format!(
+                    "{path}{}fieldManager={}&force={force}",
+                    if path.contains('?') { '&' } else { '?' },
+                    encode(manager)
+                ),
             ),
         };
         self.call(Call {
@@ -316,7 +320,15 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn delete(&self, path: &str) -> Result<(), ApiError> {
-        match self.call(Call::write(Method::DELETE, path, Bytes::new())).await {
+        self.delete_with(path, Bytes::new()).await
+    }
+
+    /// As [`ApiClient::delete`], with DeleteOptions.
+    ///
+    /// # Errors
+    /// As [`ApiClient::create`].
+    pub async fn delete_with(&self, path: &str, options: Bytes) -> Result<(), ApiError> {
+        match self.call(Call::write(Method::DELETE, path, options)).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }

@@ -7,9 +7,14 @@
 
 use std::sync::Arc;
 
-use backup_plan::restore::{
-    never::object_never_restored,
-    transform::{Owner, Transformed, owners_of, transform},
+use backup_plan::{
+    compare::Difference,
+    restore::{
+        never::object_never_restored,
+        planned::Checked,
+        refusal,
+        transform::{Owner, Transformed, owners_of, transform},
+    },
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -17,25 +22,24 @@ use uuid::Uuid;
 use velero_model::{index::Entry, item::Head, resource::ApiKind};
 
 use super::{
-    RestoreError,
-    existing::{self, Existing},
+    RestoreError, checks,
+    create::{self, Written},
+    existing::{self, Existing, Settled},
     form::{self, Formed},
     owners::{References, State},
-    patience::{Cause, Patience, Waited, may_exist, passing},
     pending::Waiting,
-    report::{Outcome, Subject},
+    plan::is_definition,
+    report::{Change, Outcome, Subject},
     request::is_label,
     run::Run,
     volumes,
     window::Item,
+    writes::repeatable,
 };
 use crate::{
     api::{ApiError, PatchKind, object_path},
     catalog::CatalogError,
 };
-
-/// The field manager of everything that a restore writes.
-pub(super) const FIELD_MANAGER: &str = "kubectl-backup";
 
 /// Why an object is not written.
 #[derive(Debug)]
@@ -71,15 +75,35 @@ impl From<RestoreError> for Refusal {
     }
 }
 
-/// What became of an object, and its UID in the cluster if that is wanted.
-struct Done {
-    outcome: Outcome,
-    uid: Option<Uuid>,
+/// What became of an object.
+pub(super) struct Done {
+    pub(super) outcome: Outcome,
+    /// Its UID in the cluster, if that is wanted.
+    pub(super) uid: Option<Uuid>,
+    /// Where it differed from the one that was there.
+    pub(super) differences: Vec<Difference>,
+    /// Whether the server was asked, while a plan is made.
+    pub(super) checked: Checked,
 }
 
 impl From<Outcome> for Done {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, uid: None }
+        Self {
+            outcome,
+            uid: None,
+            differences: Vec::new(),
+            checked: Checked::default(),
+        }
+    }
+}
+
+impl Done {
+    /// It was made, or would be.
+    pub(super) fn made(checked: Checked) -> Self {
+        Self {
+            checked,
+            ..Outcome::Created.into()
+        }
     }
 }
 
@@ -108,13 +132,20 @@ pub(super) async fn entry(
         Err(Refusal::Object(reason)) => Outcome::Failed(with_advice(run, &subject, reason)).into(),
         Err(Refusal::Run(error)) => return Err(error),
     };
+    let is_planned = run.plan.is_some()
+        && matches!(
+            done.outcome,
+            Outcome::Created | Outcome::Updated(Change::Recreated)
+        );
     let state = match (&done.outcome, done.uid) {
         (_, Some(uid)) => State::Known(uid),
+        // Its UID is known when it is made.
+        _ if is_planned => State::Expected,
         (Outcome::Skipped(_), None) => State::LeftOut,
         _ => State::Gone,
     };
     run.selection.owners.settle(&entry.uid, state);
-    run.settled(&subject, done.outcome);
+    run.settled(&subject, done);
     Ok(())
 }
 
@@ -143,6 +174,9 @@ async fn write(
         return Ok(Outcome::Skipped(rule.id()).into());
     }
     let fate = volumes::fate(run, kind, &object, subject).await?;
+    let managed_fields = (run.request.managed_fields && run.plan.is_none())
+        .then(|| object["metadata"]["managedFields"].clone())
+        .filter(Value::is_array);
     let mut transformed = transform(kind, object, &run.options, &|_| fate);
     run.note_applied(&transformed.applied);
     if let Some(problem) = transformed.problem {
@@ -154,79 +188,145 @@ async fn write(
     if !references.references.is_empty() {
         transformed.body["metadata"]["ownerReferences"] = Value::Array(references.references.clone());
     }
-    let body = to_bytes(&transformed.body)?;
-    let (outcome, live, existed) = match create(run, target, subject, body).await? {
-        Written::Created(answer) => (Outcome::Created, answer, false),
-        Written::Existing { live, perhaps_ours } => {
-            let existing = Existing {
-                target,
-                subject,
-                restored: &transformed,
-                references: &references,
-                perhaps_ours,
-            };
-            let outcome = existing::settle(run, &existing, &live).await?;
-            (outcome, live, true)
-        }
-    };
-    after(
-        run,
+    let restoring = Restoring {
         target,
         subject,
         entry,
-        &transformed,
-        &references,
-        outcome,
-        (&live, existed),
-    )
-    .await
+        transformed: &transformed,
+        references: &references,
+        managed_fields,
+    };
+    let (settled, existed) = restoring.post(run).await?;
+    if run.plan.is_some() {
+        checks::look(run, target, subject, &transformed.body, &settled.outcome).await?;
+    }
+    restoring.after(run, settled, existed).await
 }
 
-/// What is left to do once the object is there.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "everything that is known about one object"
-)]
-async fn after(
-    run: &Run,
-    target: &ApiKind,
-    subject: &Subject,
-    entry: &Entry,
-    transformed: &Transformed,
-    references: &References,
-    outcome: Outcome,
-    (live, existed): (&Bytes, bool),
-) -> Result<Done, Refusal> {
-    let is_ours = matches!(outcome, Outcome::Created | Outcome::Updated);
-    // A run that was killed may have left it without its owners.
-    let lost_owners = existed && !references.references.is_empty() && !has_owners(live);
-    let waits = is_ours && (references.later || lost_owners);
-    let status = transformed.status.as_ref().filter(|_| is_ours);
-    if !waits && status.is_none() && !run.selection.owners.wants(&entry.uid) {
-        return Ok(outcome.into());
+/// Everything that is known about one object.
+struct Restoring<'a> {
+    target: &'a ApiKind,
+    subject: &'a Subject,
+    entry: &'a Entry,
+    transformed: &'a Transformed,
+    references: &'a References,
+    /// As the backup holds them, if they are to be put back.
+    managed_fields: Option<Value>,
+}
+
+impl Restoring<'_> {
+    /// Makes the object, or settles with the one that is there; also says whether one was.
+    async fn post(&self, run: &Run) -> Result<(Settled, bool), Refusal> {
+        let body = to_bytes(&self.transformed.body)?;
+        let made = |live, checked| Settled {
+            outcome: Outcome::Created,
+            differences: Vec::new(),
+            live,
+            checked,
+        };
+        Ok(
+            match create::create(run, self.target, self.subject, &body).await? {
+                Written::Created(live) if self.references.later => {
+                    let without = "without its owners, whose UIDs are not known before they are made";
+                    (made(live, Checked::DryRunOnly(without.to_owned())), false)
+                }
+                Written::Created(live) => (made(live, Checked::DryRun), false),
+                Written::Unasked(reason) => (made(Bytes::new(), Checked::NotPossible(reason)), false),
+                Written::Existing(found) => {
+                    let existing = Existing {
+                        target: self.target,
+                        subject: self.subject,
+                        entry: self.entry,
+                        restored: self.transformed,
+                        references: self.references,
+                    };
+                    (existing::settle(run, &existing, found).await?, true)
+                }
+            },
+        )
     }
-    let uid = Head::parse(live)
-        .map(|head| head.metadata.uid.into_owned())
-        .unwrap_or_default();
-    if let Some(status) = status {
-        restore_status(run, target, subject, status).await?;
+
+    /// What is left to do once the object is there.
+    async fn after(&self, run: &Run, settled: Settled, existed: bool) -> Result<Done, Refusal> {
+        let Settled {
+            outcome,
+            differences,
+            live,
+            checked,
+        } = settled;
+        let mut done = Done {
+            outcome,
+            uid: None,
+            differences,
+            checked,
+        };
+        if run.plan.is_some() {
+            return Ok(self.after_planning(run, done, &live));
+        }
+        let is_ours = matches!(
+            done.outcome,
+            Outcome::Created | Outcome::Made | Outcome::Updated(_)
+        );
+        // A run that was killed may have left it without its owners.
+        let lost_owners = existed && !self.references.references.is_empty() && !has_owners(&live);
+        let waits = is_ours && (self.references.later || lost_owners);
+        let status = self.transformed.status.as_ref().filter(|_| is_ours);
+        let managed_fields = self.managed_fields.as_ref().filter(|_| is_ours);
+        let is_wanted = run.selection.owners.wants(&self.entry.uid);
+        if !waits && !is_wanted && status.is_none() && managed_fields.is_none() {
+            return Ok(done);
+        }
+        let uid = uid_of(&live);
+        if let Some(status) = status {
+            restore_status(run, self.target, self.subject, status).await?;
+        }
+        if let Some(managed_fields) = managed_fields {
+            restore_managed_fields(run, self.target, self.subject, &uid, managed_fields).await?;
+        }
+        done.uid = Uuid::parse_str(&uid).ok();
+        if waits {
+            self.postpone(run, uid)?;
+        }
+        Ok(done)
     }
-    if waits {
+
+    /// The UID of a dry run is not real; that of an object that stays is.
+    fn after_planning(&self, run: &Run, mut done: Done, live: &Bytes) -> Done {
+        let is_new = matches!(
+            done.outcome,
+            Outcome::Created | Outcome::Updated(Change::Recreated)
+        );
+        if !is_new && run.selection.owners.wants(&self.entry.uid) {
+            done.uid = Uuid::parse_str(&uid_of(live)).ok();
+        }
+        let is_written = is_new || matches!(done.outcome, Outcome::Updated(_));
+        if let Some(plan) = &run.plan
+            && is_written
+            && is_definition(self.subject)
+        {
+            plan.expect_kinds(&self.transformed.body);
+        }
+        done
+    }
+
+    fn postpone(&self, run: &Run, uid: String) -> Result<(), Refusal> {
         let waiting = Waiting {
-            path: object_path(target, subject.namespace.as_deref(), &subject.name),
-            uid: uid.clone(),
-            resource_group: subject.resource_group.clone(),
-            namespace: subject.namespace.clone(),
-            name: subject.name.clone(),
-            owners: transformed.owners.clone(),
+            path: object_path(self.target, self.subject.namespace.as_deref(), &self.subject.name),
+            uid,
+            resource_group: self.subject.resource_group.clone(),
+            namespace: self.subject.namespace.clone(),
+            name: self.subject.name.clone(),
+            owners: self.transformed.owners.clone(),
         };
         run.postpone(&waiting)
-            .map_err(|error| Refusal::Run(RestoreError::Temporary(error)))?;
+            .map_err(|error| Refusal::Run(RestoreError::Temporary(error)))
     }
-    Ok(Done {
-        outcome,
-        uid: Uuid::parse_str(&uid).ok(),
-    })
+}
+
+fn uid_of(live: &Bytes) -> String {
+    Head::parse(live)
+        .map(|head| head.metadata.uid.into_owned())
+        .unwrap_or_default()
 }
 
 fn has_owners(live: &Bytes) -> bool {
@@ -307,21 +407,19 @@ async fn living(run: &Run, owner: &Owner, entry: &Entry, subject: &Subject) -> R
 
 fn say_notes(run: &Run, subject: &Subject, transformed: &Transformed) {
     for note in &transformed.notes {
-        run.report.warn(
-            subject.namespace.as_deref(),
-            &format!("{}: {note}", subject.text()),
-        );
+        run.note(subject, &note.to_string());
     }
 }
 
 fn say_dropped(run: &Run, subject: &Subject, dropped: &[Owner]) {
     for owner in dropped {
-        run.report.log(&format!(
-            "{}: its owner {} {} is neither restored nor alive, the reference is dropped",
-            subject.text(),
-            owner.kind,
-            owner.name
-        ));
+        run.remark(
+            subject,
+            &format!(
+                "its owner {} {} is neither restored nor alive, the reference is dropped",
+                owner.kind, owner.name
+            ),
+        );
     }
 }
 
@@ -331,79 +429,13 @@ pub(super) fn to_bytes(value: &Value) -> Result<Bytes, Refusal> {
         .map_err(|error| Refusal::Object(format!("it cannot be written as JSON: {error}")))
 }
 
-/// What a POST came to.
-enum Written {
-    /// The object as the server made it.
-    Created(Bytes),
-    /// The object that was there.
-    Existing {
-        live: Bytes,
-        /// Whether it may have been made by a write of ours whose answer was lost.
-        perhaps_ours: bool,
-    },
-}
-
-async fn create(run: &Run, target: &ApiKind, subject: &Subject, body: Bytes) -> Result<Written, Refusal> {
-    let namespace = subject.namespace.as_deref();
-    let path = format!(
-        "{}?fieldManager={FIELD_MANAGER}",
-        target.collection_path(namespace)
-    );
-    let own_path = object_path(target, namespace, &subject.name);
-    let mut patience = Patience::default();
-    let mut perhaps_ours = false;
-    loop {
-        let error = match run.api.create(&path, body.clone()).await {
-            Ok(answer) => return Ok(Written::Created(answer)),
-            Err(error) => error,
-        };
-        let cause = passing(&error);
-        perhaps_ours |= cause == Some(Cause::Unknown);
-        let is_taken = may_exist(target, &error);
-        let mut cause_of_wait = cause;
-        if is_taken || cause == Some(Cause::Unknown) {
-            match run.get(&own_path).await? {
-                Some(live) if is_terminating(&live) => cause_of_wait = Some(Cause::Terminating),
-                Some(live) => return Ok(Written::Existing { live, perhaps_ours }),
-                // It went away in between.
-                None if error.is_already_exists() => cause_of_wait = Some(Cause::Terminating),
-                None => {}
-            }
-        }
-        let Some(cause) = cause_of_wait else {
-            return Err(refused(run, error));
-        };
-        match patience.wait(cause, &run.stop).await {
-            Waited::Again => {}
-            Waited::Stopped => return Err(Refusal::Run(RestoreError::Interrupted)),
-            Waited::Enough => return Err(given_up(cause, error)),
-        }
-    }
-}
-
-fn is_terminating(live: &Bytes) -> bool {
-    Head::parse(live).is_ok_and(|head| head.metadata.deletion_timestamp.is_some())
-}
-
-/// The server's last word.
-pub(super) fn refused(run: &Run, error: ApiError) -> Refusal {
+/// The server's last word about an object.
+pub(super) fn refused(run: &Run, subject: &Subject, error: ApiError) -> Refusal {
     if error.code() == Some(401) {
         run.stop.cancel();
         return Refusal::Run(error.into());
     }
-    Refusal::Object(error.server_message())
-}
-
-fn given_up(cause: Cause, error: ApiError) -> Refusal {
-    match cause {
-        Cause::Outage => Refusal::Run(error.into()),
-        Cause::Terminating => Refusal::Object(
-            "an object of this name is being deleted and does not go away; look at its finalizers, then repeat the \
-             restore"
-                .to_owned(),
-        ),
-        Cause::NotYet | Cause::Unknown => Refusal::Object(error.server_message()),
-    }
+    Refusal::Object(refusal::explain(&subject.resource_group, &error.server_message()))
 }
 
 async fn restore_status(
@@ -415,8 +447,27 @@ async fn restore_status(
     let namespace = subject.namespace.as_deref();
     let path = format!("{}/status", object_path(target, namespace, &subject.name));
     let body = to_bytes(&json!({"status": status}))?;
-    if let Err(error) = run.api.patch(&path, &PatchKind::Merge, body).await {
+    if let Err(error) = run.writes.patch(&path, &PatchKind::Merge, body).await {
         let reason = format!("restored without its status: {}", error.server_message());
+        run.report.error(&subject.text(), namespace, &reason);
+    }
+    Ok(())
+}
+
+/// Puts the `managedFields` of the backup back, as Velero does. The UID makes the patch meet this very object.
+async fn restore_managed_fields(
+    run: &Run,
+    target: &ApiKind,
+    subject: &Subject,
+    uid: &str,
+    managed_fields: &Value,
+) -> Result<(), Refusal> {
+    let namespace = subject.namespace.as_deref();
+    let path = object_path(target, namespace, &subject.name);
+    let body = to_bytes(&json!({"metadata": {"uid": uid, "managedFields": managed_fields}}))?;
+    let sent = repeatable(run, || run.writes.patch(&path, &PatchKind::Merge, body.clone()));
+    if let Err(error) = sent.await? {
+        let reason = format!("restored without its managedFields: {}", error.server_message());
         run.report.error(&subject.text(), namespace, &reason);
     }
     Ok(())

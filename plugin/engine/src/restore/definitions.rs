@@ -66,6 +66,11 @@ pub(super) async fn wait_until_served(run: &Arc<Run>) -> Result<(), RestoreError
     if names.is_empty() {
         return Ok(());
     }
+    if let Some(plan) = &run.plan {
+        let discovery = plan.with_coming_kinds(run.discover().await?);
+        run.set_served(Served::new(&discovery));
+        return Ok(());
+    }
     run.progress.set_step("waiting for custom resource definitions");
     let deadline = Instant::now() + ESTABLISHED;
     let mut expected = BTreeSet::new();
@@ -77,7 +82,7 @@ pub(super) async fn wait_until_served(run: &Arc<Run>) -> Result<(), RestoreError
     }
     let deadline = Instant::now() + SERVED;
     loop {
-        let served = Served::new(&run.api.discover().await?);
+        let served = Served::new(&run.discover().await?);
         // Only kinds of which there are objects are waited for.
         let is_missing = run.selection.kinds.values().any(|chosen| {
             let kind = &chosen.kind;
@@ -106,7 +111,7 @@ async fn established(
 ) -> Result<Result<Vec<(String, String)>, String>, RestoreError> {
     let path = object_path(&kind(), None, name);
     loop {
-        let live = match run.api.get(&path).await {
+        let live = match run.look(&path).await {
             Ok(live) => live.and_then(|live| serde_json::from_slice::<Value>(&live).ok()),
             Err(error) if error.is_forbidden() => return Ok(Ok(Vec::new())),
             Err(error) => return Ok(Err(error.server_message())),

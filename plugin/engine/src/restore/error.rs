@@ -2,7 +2,11 @@
 
 use std::io;
 
-use backup_plan::{resource_names::UnknownResource, restore::never::Never, scope::ScopeError};
+use backup_plan::{
+    resource_names::UnknownResource,
+    restore::{never::Never, policy::PolicyError},
+    scope::ScopeError,
+};
 
 use velero_model::{claim::Claim, time};
 
@@ -54,6 +58,9 @@ pub enum RestoreError {
     /// A word names no kind.
     #[error(transparent)]
     Resource(#[from] UnknownResource),
+    /// The policies for existing objects make no sense.
+    #[error("--existing-resource-policy: {0}")]
+    Policy(#[from] PolicyError),
     /// A namespace mapping cannot be used.
     #[error("--namespace-mappings {from}:{to}: {problem}")]
     Mapping {

@@ -1,31 +1,34 @@
 //! An object of the same name is there already.
 //!
-//! In come the object of the backup as it would be written and the one of the cluster; out goes the outcome. Both are brought
-//! into the same form before they are compared, so that what the cluster assigns does not count. An object that this very
-//! restore has made (its answer was lost, or the run was repeated) counts as created; one that the restored controller made
-//! again is as good as restored. Service accounts are completed, as Velero does: the cluster makes one called `default` in
-//! each new namespace. Everything else is left alone unless the policy says `update`.
+//! In come the object of the backup as it would be written and the one of the cluster; out goes what became of it. What is to
+//! be done is decided by [`backup_plan::restore::existing`]; here the decision is carried out: by server-side apply, by a PUT
+//! on the very object that was compared, by DELETE and POST. An object that somebody else changes meanwhile is looked at and
+//! decided about again.
 
 use backup_plan::{
-    compare::{self, RESTORED},
-    restore::transform::{
-        BACKUP_LABEL, RESTORE_LABEL, Transformed, VolumeFate, label_value, merge_service_account, owners_of,
-        transform,
+    compare::Difference,
+    restore::{
+        existing::{self, Action, Decision},
+        planned::Checked,
+        replacement::replacement,
+        transform::{Transformed, owners_of},
     },
 };
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde_json::Value;
-use velero_model::resource::ApiKind;
+use velero_model::{index::Entry, item::Head, resource::ApiKind};
 
 use super::{
-    ExistingPolicy,
-    apply::{FIELD_MANAGER, Refusal, refused, to_bytes},
+    RestoreError,
+    apply::{Refusal, refused, to_bytes},
+    create::{self, Found, Written, is_terminating},
     owners::References,
-    report::{Outcome, Subject},
+    patience::{Cause, Patience, Waited},
+    report::{Change, Outcome, Subject},
     run::Run,
+    writes::repeatable,
 };
-use crate::api::{ApiError, PatchKind, object_path};
+use crate::api::{PatchKind, object_path};
 
 /// The two sides.
 pub(super) struct Existing<'a> {
@@ -33,198 +36,277 @@ pub(super) struct Existing<'a> {
     pub(super) target: &'a ApiKind,
     /// Names for messages and paths.
     pub(super) subject: &'a Subject,
+    /// The object in the backup.
+    pub(super) entry: &'a Entry,
     /// What would be written.
     pub(super) restored: &'a Transformed,
     /// Its owners.
     pub(super) references: &'a References,
-    /// Whether a write of ours may have made it.
-    pub(super) perhaps_ours: bool,
 }
 
-/// Decides what becomes of an object that exists.
-pub(super) async fn settle(run: &Run, existing: &Existing<'_>, live: &Bytes) -> Result<Outcome, Refusal> {
-    let live: Value = serde_json::from_slice(live)
-        .map_err(|_| Refusal::Object("it exists, and the server's answer about it is no JSON".to_owned()))?;
-    if (run.resumes.is_some() || existing.perhaps_ours) && is_of_this_restore(run, existing.subject, &live) {
-        // Fields are applied only to an object that was there.
-        return Ok(if is_written_by_us(&live, "Apply") {
-            Outcome::Updated
-        } else {
-            Outcome::Created
-        });
+/// What became of an object that was there.
+pub(super) struct Settled {
+    pub(super) outcome: Outcome,
+    /// Where it differed.
+    pub(super) differences: Vec<Difference>,
+    /// As it is in the cluster now, as far as is known.
+    pub(super) live: Bytes,
+    pub(super) checked: Checked,
+}
+
+/// How an attempt ended.
+enum Tried {
+    Done(Outcome, Bytes),
+    /// It was changed by somebody else.
+    Changed,
+}
+
+/// How often an object that others keep changing is looked at.
+const TRIES: u32 = 5;
+
+/// Decides what becomes of an object that exists, and does it.
+pub(super) async fn settle(run: &Run, existing: &Existing<'_>, mut found: Found) -> Result<Settled, Refusal> {
+    for _ in 0..TRIES {
+        let live: Value = serde_json::from_slice(&found.live).map_err(|_| {
+            Refusal::Object("it exists, and the server's answer about it is no JSON".to_owned())
+        })?;
+        let decision = decide(run, existing, &live, &found);
+        if let Some(note) = decision.note {
+            run.note(existing.subject, note);
+        }
+        let tried = match carry_out(run, existing, &decision, live, &found.live).await {
+            Err(Refusal::Object(reason)) => Tried::Done(Outcome::Failed(reason), found.live.clone()),
+            tried => tried?,
+        };
+        if let Tried::Done(outcome, live) = tried {
+            return Ok(Settled {
+                outcome,
+                differences: decision.differences,
+                live,
+                checked: Checked::DryRun,
+            });
+        }
+        found = match read_again(run, existing).await? {
+            Ok(found) => found,
+            Err(settled) => return Ok(settled),
+        };
     }
-    if made_by_restored_controller(existing.references, &live) {
-        return Ok(Outcome::Unchanged);
-    }
-    let paths = differences(run, existing, &live);
-    if paths.is_empty() {
-        return Ok(if existing.perhaps_ours {
-            Outcome::Created
-        } else {
-            Outcome::Unchanged
-        });
-    }
-    if existing.subject.resource_group == "serviceaccounts" {
-        return complete_account(run, existing, &live, paths).await;
-    }
-    match run.request.existing {
-        ExistingPolicy::None => Ok(Outcome::Differs(paths)),
-        ExistingPolicy::Update => update(run, existing).await,
+    Err(Refusal::Object(format!(
+        "it was changed {TRIES} times by others while it was being changed; restore again when they rest"
+    )))
+}
+
+fn decide(run: &Run, existing: &Existing<'_>, live: &Value, found: &Found) -> Decision {
+    existing::decide(&look(run, existing, live, found), &run.rules)
+}
+
+fn look<'a>(
+    run: &Run,
+    existing: &'a Existing<'_>,
+    live: &'a Value,
+    found: &'a Found,
+) -> existing::Existing<'a> {
+    let owners = &run.selection.owners;
+    existing::Existing {
+        kind: existing.target,
+        restored: existing.restored,
+        references: &existing.references.references,
+        dropped: &existing.references.dropped,
+        live,
+        perhaps_ours: found.perhaps_ours,
+        owner_is_recreated: owners.any_is_recreated(&owners_of(live)),
+        owns_earlier_objects: owners.is_awaited(&existing.entry.uid),
+        refusal: found.refusal.as_deref(),
     }
 }
 
-fn is_of_this_restore(run: &Run, subject: &Subject, live: &Value) -> bool {
-    if subject.resource_group == "namespaces" {
-        // As Velero's, ours carry no label.
-        return run
-            .resumes
-            .is_some_and(|began| is_created_since(began, live) && is_written_by_us(live, "Update"));
+/// The object as it is now; one that went away meanwhile is made.
+async fn read_again(run: &Run, existing: &Existing<'_>) -> Result<Result<Found, Settled>, Refusal> {
+    let body = to_bytes(&existing.restored.body)?;
+    Ok(
+        match create::create(run, existing.target, existing.subject, &body).await? {
+            Written::Existing(found) => Ok(found),
+            Written::Created(live) => Err(Settled::made(live, Checked::DryRun)),
+            Written::Unasked(reason) => Err(Settled::made(Bytes::new(), Checked::NotPossible(reason))),
+        },
+    )
+}
+
+impl Settled {
+    fn made(live: Bytes, checked: Checked) -> Self {
+        Self {
+            outcome: Outcome::Created,
+            differences: Vec::new(),
+            live,
+            checked,
+        }
     }
-    run.request.labels_on_objects
-        && live["metadata"]["labels"][RESTORE_LABEL].as_str() == Some(&label_value(run.request.name.as_str()))
 }
 
-fn is_created_since(began: Timestamp, live: &Value) -> bool {
-    let created = live["metadata"]["creationTimestamp"].as_str();
-    created
-        .and_then(|created| created.parse::<Timestamp>().ok())
-        .is_some_and(|created| created.as_second() >= began.as_second())
-}
-
-/// Whether a restore has written fields of it by this kind of operation.
-fn is_written_by_us(live: &Value, operation: &str) -> bool {
-    let managers = live["metadata"]["managedFields"].as_array();
-    managers.into_iter().flatten().any(|entry| {
-        entry["manager"] == FIELD_MANAGER && entry["operation"] == operation && entry["subresource"].is_null()
-    })
-}
-
-/// Whether the controller of the live object is the owner that was restored under a new UID: a Deployment makes its
-/// ReplicaSet as soon as it is there, often before the restore comes to it.
-fn made_by_restored_controller(references: &References, live: &Value) -> bool {
-    let is_controller = |reference: &&Value| reference["controller"] == true;
-    owners_of(live).iter().any(|owner| {
-        owner.controller == Some(true)
-            && references
-                .references
-                .iter()
-                .filter(is_controller)
-                .any(|reference| reference["uid"] == owner.uid.as_str())
-    })
-}
-
-/// The paths at which the two differ.
-fn differences(run: &Run, existing: &Existing<'_>, live: &Value) -> Vec<String> {
-    // The live object has its final names; whichever volume a live claim has, it keeps.
-    let live_form = transform(existing.target, live.clone(), &run.live_options, &|_| {
-        VolumeFate::Kept
-    });
-    let mut restored = existing.restored.body.clone();
-    if let Some(metadata) = restored["metadata"].as_object_mut() {
-        metadata.remove("ownerReferences");
-    }
-    let found = compare::compare(existing.target, &restored, &live_form.body, RESTORED);
-    let mut paths: Vec<String> = found
-        .differences
-        .into_iter()
-        .map(|difference| difference.path)
-        .collect();
-    if owners_differ(existing, live) {
-        paths.push("metadata.ownerReferences".to_owned());
-    }
-    paths
-}
-
-/// Owners count by name; those that are gone do not count.
-fn owners_differ(existing: &Existing<'_>, live: &Value) -> bool {
-    let names = |owners: &[backup_plan::restore::transform::Owner]| {
-        let mut names: Vec<(String, String)> = owners
-            .iter()
-            .map(|owner| (owner.kind.clone(), owner.name.clone()))
-            .collect();
-        names.sort();
-        names
-    };
-    let kept: Vec<_> = existing
-        .restored
-        .owners
-        .iter()
-        .filter(|owner| !existing.references.dropped.contains(owner))
-        .cloned()
-        .collect();
-    names(&kept) != names(&owners_of(live))
-}
-
-async fn complete_account(
+async fn carry_out(
     run: &Run,
     existing: &Existing<'_>,
-    live: &Value,
-    paths: Vec<String>,
-) -> Result<Outcome, Refusal> {
-    let mut restored = existing.restored.body.clone();
-    if let Some(labels) = restored
-        .pointer_mut("/metadata/labels")
-        .and_then(Value::as_object_mut)
-    {
-        // They say which restore made an object, and this one was there.
-        labels.remove(BACKUP_LABEL);
-        labels.remove(RESTORE_LABEL);
+    decision: &Decision,
+    live: Value,
+    bytes: &Bytes,
+) -> Result<Tried, Refusal> {
+    let done = |outcome| Ok(Tried::Done(outcome, bytes.clone()));
+    match &decision.action {
+        Action::IsMade => done(Outcome::Made),
+        Action::IsUpdated => done(Outcome::Updated(Change::Applied)),
+        Action::Unchanged => done(Outcome::Unchanged),
+        Action::Leave => done(Outcome::Differs(
+            decision
+                .differences
+                .iter()
+                .map(|difference| difference.path.clone())
+                .collect(),
+        )),
+        Action::Refuse(reason) => Err(Refusal::Object(reason.clone())),
+        Action::Complete(patch) => complete(run, existing, patch).await,
+        Action::Update => update(run, existing).await,
+        Action::Replace => replace(run, existing, &live).await,
+        Action::Recreate => recreate(run, existing, bytes).await,
     }
-    let Some(patch) = merge_service_account(live, &restored) else {
-        return Ok(Outcome::Differs(paths));
-    };
-    match run
-        .api
-        .patch(&existing.path(), &PatchKind::Merge, to_bytes(&patch)?)
-        .await
-    {
-        Ok(_) => Ok(Outcome::Updated),
-        Err(error) => Err(refused(run, error)),
+}
+
+async fn complete(run: &Run, existing: &Existing<'_>, patch: &Value) -> Result<Tried, Refusal> {
+    let (path, body) = (existing.path(), to_bytes(patch)?);
+    match repeatable(run, || run.writes.patch(&path, &PatchKind::Merge, body.clone())).await? {
+        Ok(live) => Ok(Tried::Done(Outcome::Updated(Change::Completed), live)),
+        Err(error) => Err(refused(run, existing.subject, error)),
     }
 }
 
 /// Server-side apply. Fields that others own are named before they are taken: the policy says that the backup wins, and the
 /// other manager may set them again.
-async fn update(run: &Run, existing: &Existing<'_>) -> Result<Outcome, Refusal> {
-    let body = to_bytes(&existing.restored.body)?;
-    let answer = match apply_fields(run, existing, &body, false).await {
+async fn update(run: &Run, existing: &Existing<'_>) -> Result<Tried, Refusal> {
+    let (path, body) = (existing.path(), to_bytes(&existing.restored.body)?);
+    let answer = match repeatable(run, || run.writes.apply(&path, body.clone(), false)).await? {
         Err(error) if error.is_conflict() => {
-            let message = format!(
-                "{}: fields of others were set: {}",
-                existing.subject.text(),
-                error.server_message()
-            );
-            run.report.warn(existing.subject.namespace.as_deref(), &message);
-            apply_fields(run, existing, &body, true).await
+            let message = format!("fields of others were set: {}", error.server_message());
+            run.note(existing.subject, &message);
+            repeatable(run, || run.writes.apply(&path, body.clone(), true)).await?
         }
         answer => answer,
     };
-    let live = answer.map_err(|error| refused(run, error))?;
-    if let Ok(live) = serde_json::from_slice::<Value>(&live) {
-        let left = differences(run, existing, &live);
-        if !left.is_empty() {
-            let message = format!(
-                "{}: updated; it still has what the backup does not hold: {}",
-                existing.subject.text(),
-                left.join(", ")
-            );
-            run.report.warn(existing.subject.namespace.as_deref(), &message);
+    match answer {
+        Ok(live) => {
+            say_what_is_left(run, existing, "updated", &live);
+            Ok(Tried::Done(Outcome::Updated(Change::Applied), live))
         }
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(Tried::Changed),
+        Err(error) => Err(refused(run, existing.subject, error)),
     }
-    Ok(Outcome::Updated)
 }
 
-async fn apply_fields(
-    run: &Run,
-    existing: &Existing<'_>,
-    body: &Bytes,
-    force: bool,
-) -> Result<Bytes, ApiError> {
-    let kind = PatchKind::Apply {
-        manager: FIELD_MANAGER.to_owned(),
-        force,
+/// PUT on the object that was compared: it carries its UID and resource version.
+async fn replace(run: &Run, existing: &Existing<'_>, live: &Value) -> Result<Tried, Refusal> {
+    let path = existing.path();
+    let body = to_bytes(&replacement(existing.target, &existing.restored.body, live))?;
+    match repeatable(run, || run.writes.replace(&path, body.clone())).await? {
+        Ok(live) => {
+            say_what_is_left(run, existing, "replaced", &live);
+            Ok(Tried::Done(Outcome::Updated(Change::Replaced), live))
+        }
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(Tried::Changed),
+        Err(error) => Err(refused(run, existing.subject, error)),
+    }
+}
+
+/// What the object still has that the backup does not.
+fn say_what_is_left(run: &Run, existing: &Existing<'_>, done: &str, live: &Bytes) {
+    let Ok(value) = serde_json::from_slice::<Value>(live) else {
+        return;
     };
-    run.api.patch(&existing.path(), &kind, body.clone()).await
+    let found = Found {
+        live: live.clone(),
+        perhaps_ours: false,
+        refusal: None,
+    };
+    let left = existing::differences(&look(run, existing, &value, &found), &run.rules);
+    if !left.is_empty() {
+        let paths: Vec<_> = left.into_iter().map(|difference| difference.path).collect();
+        let message = format!(
+            "{done}; it still has what the backup does not hold: {}",
+            paths.join(", ")
+        );
+        run.note(existing.subject, &message);
+    }
+}
+
+/// DELETE and POST. The garbage collector goes for what the object owns; what of that comes later in this restore is made
+/// anew too.
+async fn recreate(run: &Run, existing: &Existing<'_>, live: &Bytes) -> Result<Tried, Refusal> {
+    let (path, uid) = (existing.path(), uid(live));
+    match repeatable(run, || run.writes.delete(&path, &uid)).await? {
+        Ok(()) => {}
+        Err(error) if error.is_conflict() => return Ok(Tried::Changed),
+        Err(error) => return Err(refused(run, existing.subject, error)),
+    }
+    run.selection.owners.note_recreated(&uid);
+    let done = |live| Ok(Tried::Done(Outcome::Updated(Change::Recreated), live));
+    if run.plan.is_some() {
+        return done(Bytes::new());
+    }
+    // From here on the object that was found is no more, whatever happens.
+    let gone = |reason: String| Ok(Tried::Done(Outcome::Failed(reason), Bytes::new()));
+    match wait_until_gone(run, &path, &uid).await {
+        Err(Refusal::Object(reason)) => return gone(reason),
+        waited => waited?,
+    }
+    let body = to_bytes(&existing.restored.body)?;
+    match create::create(run, existing.target, existing.subject, &body).await {
+        Ok(Written::Created(live)) => done(live),
+        // A controller was faster.
+        Ok(Written::Existing(found)) if found.refusal.is_none() => Ok(Tried::Changed),
+        Ok(Written::Existing(_) | Written::Unasked(_)) => gone(lost("somebody else has made another")),
+        Err(Refusal::Object(reason)) => gone(lost(&reason)),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn lost(reason: &str) -> String {
+    format!(
+        "it was deleted and could not be made anew: {reason}; the backup holds it: remove the cause and restore it again"
+    )
+}
+
+async fn wait_until_gone(run: &Run, path: &str, uid_before: &str) -> Result<(), Refusal> {
+    let mut patience = Patience::default();
+    loop {
+        let live = match run.get(path).await? {
+            Some(live) if uid(&live) == uid_before => live,
+            _ => return Ok(()),
+        };
+        match patience.wait(Cause::Terminating, &run.stop).await {
+            Waited::Again => {}
+            Waited::Stopped => return Err(Refusal::Run(RestoreError::Interrupted)),
+            Waited::Enough => return Err(Refusal::Object(still_there(&live))),
+        }
+    }
+}
+
+fn still_there(live: &Bytes) -> String {
+    let finalizers = serde_json::from_slice::<Value>(live).ok().and_then(|live| {
+        let names = live["metadata"]["finalizers"].as_array()?;
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    });
+    let held = match finalizers {
+        Some(finalizers) => format!(
+            "its finalizers {finalizers} hold it; see that what they stand for is done, or remove them"
+        ),
+        None if is_terminating(live) => "its grace period runs".to_owned(),
+        None => "the server has not begun to delete it".to_owned(),
+    };
+    format!("it was deleted to be made anew and does not go away: {held}, then restore it again")
+}
+
+fn uid(live: &Bytes) -> String {
+    Head::parse(live)
+        .map(|head| head.metadata.uid.into_owned())
+        .unwrap_or_default()
 }
 
 impl Existing<'_> {
@@ -240,21 +322,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_restored_controller_made_is_told_by_its_uid() {
-        let references = References {
-            references: vec![json!({"kind": "Deployment", "name": "web", "uid": "new", "controller": true})],
-            ..References::default()
-        };
-        let live = |uid: &str, controller: bool| {
-            json!({"metadata": {"ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": uid, "controller": controller}]}})
-        };
-        assert!(made_by_restored_controller(&references, &live("new", true)));
-        assert!(!made_by_restored_controller(&references, &live("new", false)));
-        assert!(!made_by_restored_controller(&references, &live("other", true)));
-        assert!(!made_by_restored_controller(
-            &References::default(),
-            &live("new", true)
-        ));
+    fn what_holds_an_object_is_named() {
+        let text = |metadata: Value| still_there(&json!({"metadata": metadata}).to_string().into());
+        let held = text(json!({"finalizers": ["a.io/x", "b"], "deletionTimestamp": "2026-01-01T00:00:00Z"}));
+        assert!(held.contains("its finalizers a.io/x, b hold it"), "{held}");
+        assert!(text(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})).contains("grace period"));
+        assert!(text(json!({})).contains("not begun"));
     }
 }

@@ -5,13 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use backup_plan::restore::{planned::Checked, refusal};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use velero_model::{item::Head, resource::ApiKind};
 
 use super::{
     RestoreError,
-    apply::{self, FIELD_MANAGER, Refusal},
+    apply::{self, Done, Refusal},
     report::{Outcome, Subject},
     request::is_label,
     run::Run,
@@ -74,7 +75,7 @@ async fn ensure(run: &Run, namespace: &str) -> Result<(), RestoreError> {
     if !is_label(&name) {
         run.settled(
             &subject,
-            Outcome::Failed("its name is none that a namespace can have".to_owned()),
+            Outcome::Failed("its name is none that a namespace can have".to_owned()).into(),
         );
         return Ok(());
     }
@@ -82,19 +83,24 @@ async fn ensure(run: &Run, namespace: &str) -> Result<(), RestoreError> {
         Ok(found) => found,
         Err(Refusal::Run(error)) => return Err(error),
         Err(Refusal::Object(reason)) => {
-            run.settled(&subject, Outcome::Failed(reason));
+            run.settled(&subject, Outcome::Failed(reason).into());
             return Ok(());
         }
     };
     match found {
         Found::There if !is_selected => Ok(()),
         Found::There | Found::Nothing => restore(run, namespace, &subject).await,
+        Found::Terminating if run.plan.is_some() => {
+            let reason = "a namespace of this name is being deleted; the restore waits for it to be gone";
+            run.settled(&subject, Done::made(Checked::NotPossible(reason.to_owned())));
+            Ok(())
+        }
         Found::Terminating => {
             let reason = format!(
                 "it is being deleted and is still there after {} s; look at its status.conditions, then repeat the restore",
                 TERMINATION.as_secs()
             );
-            run.settled(&subject, Outcome::Failed(reason));
+            run.settled(&subject, Outcome::Failed(reason).into());
             Ok(())
         }
         Found::Hidden => {
@@ -102,7 +108,7 @@ async fn ensure(run: &Run, namespace: &str) -> Result<(), RestoreError> {
                 format!("namespaces {name}: no permission to look at it, so it is taken to be there");
             run.report.warn(None, &message);
             if is_selected {
-                run.settled(&subject, Outcome::Skipped("not-permitted"));
+                run.settled(&subject, Outcome::Skipped("not-permitted").into());
             }
             Ok(())
         }
@@ -126,7 +132,7 @@ async fn look(run: &Run, name: &str) -> Result<Found, Refusal> {
         if !Head::parse(&live).is_ok_and(|head| head.metadata.deletion_timestamp.is_some()) {
             return Ok(Found::There);
         }
-        if began.elapsed() >= TERMINATION {
+        if run.plan.is_some() || began.elapsed() >= TERMINATION {
             return Ok(Found::Terminating);
         }
         if !is_told {
@@ -150,27 +156,24 @@ async fn restore(run: &Run, namespace: &str, subject: &Subject) -> Result<(), Re
     if let Some(((entry, json), kind)) = stored.zip(stored_kind) {
         return apply::entry(run, &kind, &entry, json).await;
     }
+    let collection = kind().collection_path(None);
     match run
-        .api
-        .create(&collection(), bare(&subject.name).to_string().into())
+        .writes
+        .create(&collection, bare(&subject.name).to_string().into())
         .await
     {
         Ok(_) => {
-            let message = format!(
-                "namespaces {}: not in the backup, made without labels",
-                subject.name
-            );
-            run.report.warn(None, &message);
-            run.settled(subject, Outcome::Created);
+            let message = "not in the backup, made without labels";
+            run.note(subject, message);
+            run.settled(subject, Done::made(Checked::DryRun));
         }
         Err(error) if error.is_already_exists() || matches!(error, ApiError::Ambiguous { .. }) => {}
-        Err(error) => run.settled(subject, Outcome::Failed(error.server_message())),
+        Err(error) => {
+            let reason = refusal::explain(NAMESPACES, &error.server_message());
+            run.settled(subject, Outcome::Failed(reason).into());
+        }
     }
     Ok(())
-}
-
-fn collection() -> String {
-    format!("{}?fieldManager={FIELD_MANAGER}", kind().collection_path(None))
 }
 
 fn bare(name: &str) -> Value {

@@ -6,7 +6,7 @@
 //! bytes each way.
 
 use std::{
-    collections::{HashMap, hash_map::Entry as Slot},
+    collections::{HashMap, HashSet, hash_map::Entry as Slot},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -45,6 +45,10 @@ pub(super) struct References {
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     states: Mutex<HashMap<u128, State>>,
+    /// Owners that were still to come when an object of theirs was written.
+    awaited: Mutex<HashSet<u128>>,
+    /// UIDs of the cluster that end with this restore: their objects are deleted and made anew.
+    recreated: Mutex<HashSet<u128>>,
 }
 
 /// UIDs are UUIDs; other text (no API server writes any) is hashed to the same size.
@@ -113,13 +117,37 @@ impl Owners {
         )
     }
 
+    /// Whether objects of an owner came before it.
+    pub(super) fn is_awaited(&self, uid: &str) -> bool {
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        !uid.is_empty() && awaited.contains(&key(uid))
+    }
+
+    /// Notes that an object of the cluster is deleted and made anew: the garbage collector goes for what it owns.
+    pub(super) fn note_recreated(&self, live_uid: &str) {
+        let mut recreated = self.recreated.lock().unwrap_or_else(PoisonError::into_inner);
+        recreated.insert(key(live_uid));
+    }
+
+    /// Whether an owner of a live object is deleted and made anew.
+    pub(super) fn any_is_recreated(&self, live_owners: &[Owner]) -> bool {
+        let recreated = self.recreated.lock().unwrap_or_else(PoisonError::into_inner);
+        live_owners
+            .iter()
+            .any(|owner| recreated.contains(&key(&owner.uid)))
+    }
+
     /// What to write now. At the end of a restore (`finally`) an owner that never came is gone.
     pub(super) fn references(&self, owners: &[Owner], finally: bool) -> References {
         let mut result = References::default();
         for owner in owners {
             match self.state(&owner.uid) {
                 State::Known(uid) => result.references.push(reference(owner, uid)),
-                State::Expected if !finally => result.later = true,
+                State::Expected if !finally => {
+                    result.later = true;
+                    let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+                    awaited.insert(key(&owner.uid));
+                }
                 _ => result.dropped.push(owner.clone()),
             }
         }
@@ -202,6 +230,26 @@ mod tests {
         owners.expect(OTHER);
         let now = owners.references(&[owner(OLD), owner(OTHER)], false);
         assert!(now.later && now.references.is_empty() && now.dropped.is_empty());
+    }
+
+    #[test]
+    fn an_owner_that_comes_after_its_objects_is_known_by_it() {
+        let owners = Owners::default();
+        for uid in [OLD, OTHER] {
+            owners.refer(uid);
+            owners.expect(uid);
+        }
+        assert!(!owners.is_awaited(OLD));
+        assert!(owners.references(&[owner(OLD)], false).later);
+        assert!(owners.is_awaited(OLD) && !owners.is_awaited(OTHER) && !owners.is_awaited(""));
+    }
+
+    #[test]
+    fn what_is_owned_by_a_recreated_object_is_told_by_the_uid_it_had_in_the_cluster() {
+        let owners = Owners::default();
+        owners.note_recreated(OLD);
+        assert!(owners.any_is_recreated(&[owner(OTHER), owner(OLD)]));
+        assert!(!owners.any_is_recreated(&[owner(OTHER)]) && !owners.any_is_recreated(&[]));
     }
 
     #[test]

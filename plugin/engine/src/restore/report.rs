@@ -91,8 +91,10 @@ pub(super) fn object_text(resource_group: &str, namespace: Option<&str>, name: &
 pub(super) enum Outcome {
     /// Made anew.
     Created,
-    /// Changed to what the backup holds.
-    Updated,
+    /// There already, made by this very restore: its answer was lost, or the run was repeated.
+    Made,
+    /// Changed to what the backup holds, in this way.
+    Updated(Change),
     /// There already, and the same.
     Unchanged,
     /// There already, different at these paths, and left alone.
@@ -103,12 +105,36 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
+/// How an object that existed was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// By server-side apply.
+    Applied,
+    /// As a whole.
+    Replaced,
+    /// Deleted and made anew.
+    Recreated,
+    /// A service account got what it lacked.
+    Completed,
+}
+
+impl Change {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Applied => "updated",
+            Self::Replaced => "replaced",
+            Self::Recreated => "recreated",
+            Self::Completed => "completed",
+        }
+    }
+}
+
 impl Outcome {
     /// Velero's word in the resource list.
     fn velero_word(&self) -> &'static str {
         match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
+            Self::Created | Self::Made => "created",
+            Self::Updated(_) => "updated",
             Self::Failed(_) => "failed",
             Self::Unchanged | Self::Differs(_) | Self::Skipped(_) => "skipped",
         }
@@ -278,13 +304,13 @@ impl Inner {
         }
         let kind = self.kind(&subject.resource_group);
         match outcome {
-            Outcome::Created => {
+            Outcome::Created | Outcome::Made => {
                 kind.created += 1;
                 self.line("info", &format!("created {text}"));
             }
-            Outcome::Updated => {
+            Outcome::Updated(change) => {
                 kind.updated += 1;
-                self.line("info", &format!("updated {text}"));
+                self.line("info", &format!("{} {text}", change.word()));
             }
             Outcome::Unchanged => {
                 kind.unchanged += 1;
@@ -442,7 +468,7 @@ mod tests {
             ("e", Outcome::Skipped("finished")),
             ("d", Outcome::Differs(vec!["spec.replicas".into()])),
             ("c", Outcome::Unchanged),
-            ("b", Outcome::Updated),
+            ("b", Outcome::Updated(Change::Replaced)),
             ("a", Outcome::Created),
         ];
         for (name, outcome) in outcomes {
@@ -491,6 +517,7 @@ mod tests {
         let log = inflated(collected.log);
         assert_eq!(log.lines().count(), 7, "{log}");
         assert!(log.contains("error deployments.apps shop/f: no quota"), "{log}");
+        assert!(log.contains("info replaced deployments.apps shop/b"), "{log}");
     }
 
     #[test]

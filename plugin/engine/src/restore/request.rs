@@ -12,7 +12,7 @@ use std::{
 use backup_plan::{
     kinds::DiscoveredKind,
     resource_names::{ResourceNames, UnknownResource},
-    restore::{modifier::Modifiers, transform::Options},
+    restore::{modifier::Modifiers, policy::Policies, transform::Options},
     scope::Scope,
 };
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub struct RestoreRequest {
     /// `--resource-modifier-configmap` or `--resource-modifier-file`.
     pub modifiers: Option<Arc<Modifiers>>,
     /// What becomes of objects that exist and differ.
-    pub existing: ExistingPolicy,
+    pub existing: Policies,
     /// `--preserve-nodeports`.
     pub preserve_node_ports: bool,
     /// `--preserve-cluster-ips`.
@@ -49,6 +49,8 @@ pub struct RestoreRequest {
     pub status_exclude: ResourceNames,
     /// `--restore-volumes`: restore the data of volumes. Without effect as long as backups hold manifests only.
     pub restore_volumes: bool,
+    /// Whether objects get the `managedFields` that they had, by one more request each.
+    pub managed_fields: bool,
     /// Whether objects get Velero's two labels.
     pub labels_on_objects: bool,
     /// Version of the tool, for the record.
@@ -68,26 +70,6 @@ pub struct ObjectRef {
     pub namespace: Option<String>,
     /// The name.
     pub name: String,
-}
-
-/// `--existing-resource-policy`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ExistingPolicy {
-    /// Leave it alone and report the difference.
-    #[default]
-    None,
-    /// Bring what the backup holds back into it.
-    Update,
-}
-
-impl ExistingPolicy {
-    /// The word on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Update => "update",
-        }
-    }
 }
 
 impl fmt::Display for ObjectRef {
@@ -114,12 +96,13 @@ impl RestoreRequest {
             storage_class_mappings: BTreeMap::new(),
             image_mappings: BTreeMap::new(),
             modifiers: None,
-            existing: ExistingPolicy::None,
+            existing: Policies::default(),
             preserve_node_ports: false,
             preserve_cluster_ips: false,
             status_include: ResourceNames::default(),
             status_exclude: ResourceNames::default(),
             restore_volumes: true,
+            managed_fields: false,
             labels_on_objects: true,
             tool_version: String::new(),
             writes_in_flight: WRITES_IN_FLIGHT,
@@ -211,12 +194,13 @@ impl RestoreRequest {
                 "rules": modifiers.len(),
                 "sha256": sha256(modifiers.source().as_bytes()),
             })),
-            "existingResourcePolicy": self.existing.word(),
+            "existingResourcePolicy": self.existing.to_string(),
             "preserveNodePorts": self.preserve_node_ports,
             "preserveClusterIPs": self.preserve_cluster_ips,
             "restoreStatusIncluded": self.status_include,
             "restoreStatusExcluded": self.status_exclude,
             "restoreVolumes": self.restore_volumes,
+            "restoreManagedFields": self.managed_fields,
             "labelsOnObjects": self.labels_on_objects,
         })
     }

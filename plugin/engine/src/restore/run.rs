@@ -10,13 +10,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use backup_plan::restore::{
-    never::Surroundings,
-    order::Wave,
-    transform::{Applied, Options, Owner},
+use backup_plan::{
+    compare::Secrets,
+    restore::{
+        existing::Rules,
+        never::Surroundings,
+        order::Wave,
+        planned::Checked,
+        transform::{Applied, Options, Owner},
+    },
 };
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use velero_model::{
@@ -24,21 +28,24 @@ use velero_model::{
 };
 
 use super::{
-    RestoreError, RestoreRequest, RestoreSummary, apply,
-    apply::Refusal,
+    RestoreError, RestorePlan, RestoreRequest, RestoreSummary,
+    apply::{self, Done, Refusal},
+    checks,
     definitions::{self, DEFINITIONS},
     namespaces,
     owners::References,
     patience::{Cause, Patience, Waited, passing},
     pending::{Pending, Waiting},
+    plan::{Planned, Planner},
     record::Records,
     report::{Outcome, Report, Subject, object_text},
     selection::{Names, Selection},
     served::Served,
     window::{Window, read_ahead},
+    writes::{Writes, repeatable},
 };
 use crate::{
-    api::{ApiClient, ApiError, Discovery, PatchKind},
+    api::{ApiClient, ApiError, ClusterIdentity, Discovery, PatchKind},
     catalog::{CatalogError, Objects},
     clock,
     progress::Progress,
@@ -46,16 +53,19 @@ use crate::{
 
 /// What the tasks of a restore share.
 pub(super) struct Run {
-    /// Since when an earlier run of this very restore may have written objects: those that carry its label are its own.
-    pub(super) resumes: Option<Timestamp>,
-    pub(super) api: ApiClient,
+    /// For reading only; what is written goes through `writes`.
+    api: ApiClient,
+    pub(super) writes: Writes,
+    /// Only while a plan is made.
+    pub(super) plan: Option<Planner>,
     pub(super) objects: Arc<Objects>,
     pub(super) request: RestoreRequest,
     pub(super) selection: Selection,
     /// How objects of the backup are written.
     pub(super) options: Options,
-    /// How objects of the cluster are brought into the same form: their names are final.
-    pub(super) live_options: Options,
+    /// How it is decided about objects that exist.
+    pub(super) rules: Rules,
+    pub(super) checks: checks::Classes,
     pub(super) report: Report,
     pub(super) progress: Arc<Progress>,
     /// Ends all waiting: the user's cancel, or an error that ends the run.
@@ -90,19 +100,28 @@ impl Run {
         request: &RestoreRequest,
         discovery: &Discovery,
         selection: Selection,
+        plan: Option<Planner>,
+        secrets: Secrets,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<Self, RestoreError> {
         let options = request.options(backup, &selection.known_kinds)?;
-        let live_options = options.for_live_objects();
-        Ok(Self {
+        let rules = Rules {
+            policies: request.existing.resolve(&selection.known_kinds)?,
+            live_options: options.for_live_objects(),
+            secrets,
             resumes: None,
+        };
+        Ok(Self {
             api: api.clone(),
+            writes: Writes::new(api, plan.is_some()),
+            plan,
             objects,
             request: request.clone(),
             selection,
             options,
-            live_options,
+            rules,
+            checks: checks::Classes::default(),
             report: Report::new().map_err(RestoreError::Temporary)?,
             progress: Arc::clone(progress),
             stop: cancel.child_token(),
@@ -216,15 +235,49 @@ impl Run {
         }
     }
 
-    /// Puts what became of an object into the report.
-    pub(super) fn settled(&self, subject: &Subject, outcome: Outcome) {
-        let is_there = !matches!(outcome, Outcome::Failed(_) | Outcome::Skipped(_));
+    /// Puts what became of an object into the report, and into the plan if one is made.
+    pub(super) fn settled(&self, subject: &Subject, done: Done) {
+        let is_there = !matches!(done.outcome, Outcome::Failed(_) | Outcome::Skipped(_));
         if subject.resource_group == DEFINITIONS && is_there {
             let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
             definitions.insert(subject.name.clone());
         }
-        self.report.record(subject, outcome);
+        if let Some(plan) = &self.plan {
+            plan.record(Planned {
+                subject,
+                outcome: &done.outcome,
+                differences: done.differences,
+                checked: done.checked,
+            });
+        }
+        self.report.record(subject, done.outcome);
         self.progress.add_objects(1);
+    }
+
+    /// Tells a person something about an object.
+    pub(super) fn note(&self, subject: &Subject, message: &str) {
+        match &self.plan {
+            Some(plan) => plan.note(subject, message.to_owned()),
+            None => self.report.warn(
+                subject.namespace.as_deref(),
+                &format!("{}: {message}", subject.text()),
+            ),
+        }
+    }
+
+    /// Leaves something about an object in the log, or in the plan.
+    pub(super) fn remark(&self, subject: &Subject, message: &str) {
+        match &self.plan {
+            Some(plan) => plan.note(subject, message.to_owned()),
+            None => self.report.log(&format!("{}: {message}", subject.text())),
+        }
+    }
+
+    /// Whether a plan holds an object that another one needs: in the other's namespace, or outside of all.
+    pub(super) fn comes(&self, resource: &str, subject: &Subject, name: &str) -> bool {
+        self.plan.as_ref().is_some_and(|plan| {
+            plan.comes(resource, subject.namespace.as_deref(), name) || plan.comes(resource, None, name)
+        })
     }
 
     /// Remembers an object whose owners come later.
@@ -237,9 +290,23 @@ impl Run {
 
     /// Reads an object, and waits a while for a server that is away.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Refusal> {
-        self.try_get(path)
-            .await?
-            .map_err(|error| apply::refused(self, error))
+        self.try_get(path).await?.map_err(|error| {
+            if error.code() == Some(401) {
+                self.stop.cancel();
+                return Refusal::Run(error.into());
+            }
+            Refusal::Object(error.server_message())
+        })
+    }
+
+    /// Reads an object once.
+    pub(super) async fn look(&self, path: &str) -> Result<Option<Bytes>, ApiError> {
+        self.api.get(path).await
+    }
+
+    /// Asks what the cluster serves.
+    pub(super) async fn discover(&self) -> Result<Discovery, ApiError> {
+        self.api.discover().await
     }
 
     /// As [`Run::get`], with the server's refusal for the caller to judge.
@@ -294,6 +361,9 @@ impl Run {
         for (_, kinds) in steps.iter().filter(|(rank, _)| !is_definition(rank.wave)) {
             self.step(kinds).await?;
         }
+        if self.plan.is_some() {
+            checks::quotas(self).await?;
+        }
         self.write_late_owners().await?;
         self.warn_of_idle_rules();
         Ok(())
@@ -309,6 +379,9 @@ impl Run {
         }
         for (resource_group, chosen) in &self.selection.kinds {
             if let Some(rule) = chosen.never {
+                if let Some(plan) = &self.plan {
+                    plan.leave_out(&chosen.kind, rule.id(), chosen.count);
+                }
                 self.report.skip_kind(resource_group, rule.id(), chosen.count);
                 self.progress.add_objects(chosen.count);
             }
@@ -355,7 +428,25 @@ impl Run {
             let missing = selected.saturating_sub(self.report.count(kind) - before);
             if missing > 0 {
                 self.report.lose(kind, missing, reason);
+                self.plan_lost(kind, missing, reason);
             }
+        }
+    }
+
+    /// What cannot be told apart any more stands in a plan as one refusal.
+    fn plan_lost(&self, resource_group: &str, count: u64, reason: &str) {
+        if let Some((plan, chosen)) = self.plan.as_ref().zip(self.selection.kinds.get(resource_group)) {
+            plan.record(Planned {
+                subject: &Subject {
+                    kind: chosen.kind.clone(),
+                    resource_group: resource_group.to_owned(),
+                    namespace: None,
+                    name: format!("({count} objects)"),
+                },
+                outcome: &Outcome::Failed(reason.to_owned()),
+                differences: Vec::new(),
+                checked: Checked::NotNeeded,
+            });
         }
     }
 
@@ -404,34 +495,47 @@ impl Run {
         }
         // With its UID the patch meets this very object or none.
         let patch = json!({"metadata": {"uid": waiting.uid, "ownerReferences": references}}).to_string();
-        let mut patience = Patience::default();
-        loop {
-            let Err(error) = self
-                .api
-                .patch(&waiting.path, &PatchKind::Merge, patch.clone().into())
-                .await
-            else {
-                return Ok(());
-            };
-            // Repeating it does no harm: it sets what it set.
-            match passing(&error).filter(|cause| matches!(cause, Cause::Outage | Cause::Unknown)) {
-                Some(cause) => match patience.wait(cause, &self.stop).await {
-                    Waited::Again => continue,
-                    Waited::Stopped => return Err(RestoreError::Interrupted),
-                    Waited::Enough if cause == Cause::Outage => return Err(error.into()),
-                    Waited::Enough => {}
-                },
-                None if error.is_not_found() => {
-                    self.report
-                        .log(&format!("{text} was deleted before its owners were set"));
-                    return Ok(());
-                }
-                None => {}
+        // Repeating it does no harm: it sets what it set.
+        let sent = repeatable(self, || {
+            let patch = patch.clone().into();
+            self.writes.patch(&waiting.path, &PatchKind::Merge, patch)
+        });
+        match sent.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.is_not_found() => {
+                self.report
+                    .log(&format!("{text} was deleted before its owners were set"));
             }
-            let reason = format!("restored without its owner: {}", error.server_message());
-            self.report.error(&text, waiting.namespace.as_deref(), &reason);
-            return Ok(());
+            Ok(Err(error)) => {
+                let reason = format!("restored without its owner: {}", error.server_message());
+                self.report.error(&text, waiting.namespace.as_deref(), &reason);
+            }
+            Err(Refusal::Run(error)) => return Err(error),
+            Err(Refusal::Object(reason)) => self.report.error(&text, waiting.namespace.as_deref(), &reason),
         }
+        Ok(())
+    }
+
+    /// Gives the plan out.
+    pub(super) fn finish_plan(
+        &self,
+        backup: &BackupName,
+        cluster: ClusterIdentity,
+    ) -> Result<RestorePlan, RestoreError> {
+        let collected = self.report.finish().map_err(RestoreError::Temporary)?;
+        let Some(plan) = &self.plan else {
+            return Err(RestoreError::Task(
+                "a plan was asked for and none was made".to_owned(),
+            ));
+        };
+        plan.finish(
+            self.request.name.to_string(),
+            backup.to_string(),
+            cluster,
+            self.request.existing.to_string(),
+            collected.warnings,
+        )
+        .map_err(RestoreError::Temporary)
     }
 
     /// Ends the record and gives the summary out.

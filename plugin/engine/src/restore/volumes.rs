@@ -42,6 +42,10 @@ pub(super) async fn fate(
         }
         None => None,
     };
+    // While a plan is made, what it holds counts as there.
+    if run.comes(VOLUMES, subject, volume) {
+        return Ok(VolumeFate::Kept);
+    }
     if let Some(live) = live_volume(run, volume).await? {
         return live_fate(run, volume, &live, object, subject).await;
     }
@@ -55,6 +59,9 @@ pub(super) async fn fate(
             // The other way round it would be a loop: writing a volume asks for the fate of claims.
             Box::pin(apply::entry(run, &kind, &entry, Ok(json))).await?;
         }
+    }
+    if run.comes(VOLUMES, subject, volume) {
+        return Ok(VolumeFate::Kept);
     }
     Ok(match live_volume(run, volume).await? {
         Some(_) => VolumeFate::Kept,
@@ -93,27 +100,24 @@ async fn live_fate(
                 "spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
             let path = object_path(&volumes(), None, volume);
             let body = patch.to_string().into();
-            let message = match run.api.patch(&path, &PatchKind::Merge, body).await {
+            let message = match run.writes.patch(&path, &PatchKind::Merge, body).await {
                 Ok(_) => format!(
-                    "{}: volume {volume} was left behind by this claim and is given back to it, with its data",
-                    subject.text()
+                    "volume {volume} was left behind by this claim and is given back to it, with its data"
                 ),
                 Err(error) => format!(
-                    "{}: volume {volume} was left behind by this claim and cannot be given back to it: {}; remove \
+                    "volume {volume} was left behind by this claim and cannot be given back to it: {}; remove \
                      spec.claimRef.uid from it by hand",
-                    subject.text(),
                     error.server_message()
                 ),
             };
-            run.report.warn(subject.namespace.as_deref(), &message);
+            run.note(subject, &message);
             Ok(VolumeFate::Kept)
         }
         Holder::Other(other) => {
             let message = format!(
-                "{}: its volume {volume} belongs to claim {other} in this cluster, so the claim gets a new, empty volume",
-                subject.text()
+                "its volume {volume} belongs to claim {other} in this cluster, so the claim gets a new, empty volume"
             );
-            run.report.warn(subject.namespace.as_deref(), &message);
+            run.note(subject, &message);
             Ok(VolumeFate::Missing)
         }
     }

@@ -37,6 +37,22 @@ pub enum Wave {
     Last,
 }
 
+impl Wave {
+    /// The stable id, as in JSON.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::CustomResourceDefinitions => "custom-resource-definitions",
+            Self::Namespaces => "namespaces",
+            Self::ClusterBasics => "cluster-basics",
+            Self::Storage => "storage",
+            Self::Configuration => "configuration",
+            Self::Workloads => "workloads",
+            Self::CustomResources => "custom-resources",
+            Self::Last => "last",
+        }
+    }
+}
+
 /// Place of a kind in a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rank {
@@ -279,5 +295,8 @@ mod tests {
             .collect();
         assert_eq!(kinds.iter().collect::<BTreeSet<_>>().len(), kinds.len());
         assert!(TABLE.is_sorted_by_key(|(wave, _)| *wave));
+        for (wave, _) in TABLE {
+            assert_eq!(serde_json::json!(wave), wave.id());
+        }
     }
 }

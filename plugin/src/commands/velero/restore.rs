@@ -22,10 +22,10 @@ use velero_model::{
 
 use super::{bucket, follow, messages, reasons, served};
 use crate::{
-    arguments::{global::OutputFormat, restore::ExistingWord},
+    arguments::global::OutputFormat,
     engine::Driven,
     exit::{Exit, Failure},
-    request::{ATTEMPTS, Restore, RestoreSource, describe_scope, numbered},
+    request::{ATTEMPTS, ModifierSource, Restore, RestoreSource, describe_scope, numbered},
     session::Session,
     view::{self, document, table::Table},
 };
@@ -44,28 +44,74 @@ struct Made {
     kinds: BTreeMap<String, Actions>,
 }
 
+/// What Velero cannot do is refused before anything is asked of it; gives its word for existing objects.
+fn supported(request: &Restore) -> Result<String, Failure> {
+    const OTHER: &str = "use --engine direct, which brings back manifests and no volume data";
+    let existing = request.existing.to_string();
+    let table = [
+        (
+            !request.only.is_empty(),
+            "KIND/NAME",
+            "Velero restores by namespace, kind and label, never single objects",
+        ),
+        (request.plan, "--plan", "Velero decides while it writes and tells nothing before"),
+        (
+            !matches!(existing.as_str(), "none" | "update"),
+            "--existing-resource-policy",
+            "Velero knows none and update, for all kinds alike",
+        ),
+        (
+            !request.storage_class_mappings.is_empty(),
+            "--storage-class-mappings",
+            "Velero reads them from a ConfigMap that holds for all of its restores",
+        ),
+        (
+            !request.image_mappings.is_empty(),
+            "--image-mappings",
+            "Velero reads them from a ConfigMap that holds for all of its restores",
+        ),
+        (
+            request.preserve_cluster_ips,
+            "--preserve-cluster-ips",
+            "Velero always has addresses allocated anew",
+        ),
+        (
+            request.managed_fields,
+            "--restore-managed-fields",
+            "Velero puts them back always, without being asked",
+        ),
+        (
+            matches!(request.modifiers, Some(ModifierSource::File(_))),
+            "--resource-modifier-file",
+            "Velero reads rules from a ConfigMap of its namespace (--resource-modifier-configmap)",
+        ),
+    ];
+    match table.into_iter().find(|(is_asked, ..)| *is_asked) {
+        Some((_, what, reason)) => Err(VeleroError::Unsupported {
+            what: what.to_owned(),
+            reason,
+            next: OTHER,
+        }
+        .into()),
+        None => Ok(existing),
+    }
+}
+
 pub(crate) async fn run(
     session: &Session,
     request: &Restore,
     driven: &Driven,
     words: &str,
 ) -> Result<Exit, Failure> {
-    if !request.only.is_empty() {
-        return Err(VeleroError::Unsupported {
-            what: "KIND/NAME".to_owned(),
-            reason: "Velero restores by namespace, kind and label, never single objects",
-            next: "use --engine direct, which brings back manifests and no volume data",
-        }
-        .into());
-    }
+    let existing = supported(request)?;
+    let resource_modifier = match &request.modifiers {
+        Some(ModifierSource::ConfigMap(name)) => Some(name.as_str()),
+        _ => None,
+    };
     let bucket = bucket(session, &request.place).await?;
     let backup = source(session, request, driven, bucket.as_ref()).await?;
     let kinds = served(session, driven.velero.api()).await?;
     let begun = Instant::now();
-    let existing = match request.existing {
-        ExistingWord::None => "none",
-        ExistingWord::Update => "update",
-    };
     let mut name = request.name_for(&backup)?;
     let made_up = name.clone();
     let mut attempt = 1;
@@ -79,12 +125,12 @@ pub(crate) async fn run(
             backup: &backup,
             scope: &request.scope,
             namespace_mappings: &request.namespace_mappings,
-            existing,
+            existing: &existing,
             preserve_node_ports: request.preserve_node_ports,
             status_include: &request.status_include,
             status_exclude: &request.status_exclude,
             restore_volumes: request.restore_volumes,
-            resource_modifier: None,
+            resource_modifier,
         };
         match session.unless_interrupted(submit(driven, &wish, &kinds)).await {
             Err(Failure::Velero(VeleroError::Exists { .. }))
