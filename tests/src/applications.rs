@@ -17,6 +17,7 @@ pub const WEB_SHOP: &str = include_str!("../fixtures/applications/web-shop.yaml"
 pub const DATABASE: &str = include_str!("../fixtures/applications/database.yaml");
 /// Roles of people and policies of the cluster; no namespace of its own but `platform`.
 pub const RBAC: &str = include_str!("../fixtures/applications/rbac.yaml");
+const KIOSK: &str = include_str!("../fixtures/applications/kiosk.yaml");
 const OPERATOR: &str = include_str!("../fixtures/applications/operator.yaml");
 
 /// The namespaces that [`install_all`] makes.
@@ -105,6 +106,42 @@ pub fn install_operator(cluster: &Cluster) -> Result<()> {
     // The status subresource, as the operator itself would write it.
     let status = json!({ "status": { "phase": "Running", "observedLitres": 1200 } });
     cluster.patch(&format!("{fountain}/status"), status).map(drop)
+}
+
+/// Installs the kiosk: namespace `kiosk`, a custom resource that owns a ConfigMap, bound claims, a running pod. Needs no
+/// controllers.
+pub fn install_kiosk(cluster: &Cluster) -> Result<()> {
+    cluster.apply(KIOSK)?;
+    let vouchers = "/apis/kiosk.example.com/v1/namespaces/kiosk/vouchers";
+    cluster.wait_until("vouchers to be served", |cluster| {
+        Ok(cluster.get(vouchers)?.is_some())
+    })?;
+    let voucher = cluster.create(json!({
+        "apiVersion": "kiosk.example.com/v1", "kind": "Voucher",
+        "metadata": { "name": "birthday", "namespace": "kiosk", "labels": { "app": "kiosk" } }, "spec": { "euros": 20 },
+    }))?;
+    let reference = json!({
+        "apiVersion": "kiosk.example.com/v1", "kind": "Voucher", "name": "birthday", "uid": voucher["metadata"]["uid"],
+        "controller": true, "blockOwnerDeletion": true,
+    });
+    cluster.create(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": { "code": "HAPPY" },
+        "metadata": { "name": "birthday-code", "namespace": "kiosk", "ownerReferences": [reference] },
+    }))?;
+    // What controllers and a kubelet would write.
+    for (object, phase) in [
+        ("persistentvolumes/kiosk-stock", "Bound"),
+        ("persistentvolumes/kiosk-ledger", "Bound"),
+        ("namespaces/kiosk/persistentvolumeclaims/stock", "Bound"),
+        ("namespaces/kiosk/persistentvolumeclaims/ledger", "Bound"),
+        ("namespaces/kiosk/pods/seller-0", "Running"),
+    ] {
+        cluster.patch(
+            &format!("/api/v1/{object}/status"),
+            json!({ "status": { "phase": phase } }),
+        )?;
+    }
+    Ok(())
 }
 
 /// Creates `count` objects of about 1 KiB in namespaces `ballast-0` to `ballast-<namespaces - 1>`: seven in ten are

@@ -39,6 +39,7 @@ const SYNCED_WITHIN: Duration = Duration::from_secs(150);
 #[derive(Clone)]
 pub struct VeleroBuilder<'c> {
     cluster: &'c Cluster,
+    store: &'c Store,
     program: Program,
     flags: Vec<String>,
 }
@@ -56,16 +57,21 @@ impl<'c> VeleroBuilder<'c> {
         self
     }
 
-    /// Installs its kinds and starts it; it has no location yet ([`Velero::add_location`]).
+    /// Installs what is not there yet, starts it and waits until its default location is Available.
     pub fn start(self) -> Result<Velero<'c>> {
         install(self.cluster, self.program)?;
         let folder = Scratch::new("velero-")?;
-        let process = Process::start(&self, &folder)?;
-        Ok(Velero {
-            process,
+        fs::write(credentials(&folder), credentials_file(self.store)?)?;
+        let velero = Velero {
+            process: Process::start(&self, &folder)?,
             builder: self,
             folder,
-        })
+        };
+        if velero.get("BackupStorageLocation", LOCATION)?.is_none() {
+            velero.add_location(LOCATION, velero.builder.store, json!({}))?;
+        }
+        velero.wait_for("BackupStorageLocation", LOCATION, &["Available"])?;
+        Ok(velero)
     }
 }
 
@@ -79,16 +85,15 @@ pub struct Velero<'c> {
 
 impl<'c> Velero<'c> {
     /// Velero 1.18.3 with `store` (a bucket) as its default location, which is Available.
-    pub fn start(cluster: &'c Cluster, store: &Store) -> Result<Self> {
-        let velero = Self::builder(cluster).start()?;
-        velero.add_location(LOCATION, store, json!({}))?;
-        Ok(velero)
+    pub fn start(cluster: &'c Cluster, store: &'c Store) -> Result<Self> {
+        Self::builder(cluster, store).start()
     }
 
     /// A Velero to be configured.
-    pub fn builder(cluster: &'c Cluster) -> VeleroBuilder<'c> {
+    pub fn builder(cluster: &'c Cluster, store: &'c Store) -> VeleroBuilder<'c> {
         VeleroBuilder {
             cluster,
+            store,
             program: Program::Velero,
             flags: Vec::new(),
         }
@@ -97,7 +102,6 @@ impl<'c> Velero<'c> {
     /// Makes a BackupStorageLocation for a bucket and waits until Velero calls it Available. `spec` is merged into its
     /// spec (`{"objectStorage": {"prefix": "p"}, "accessMode": "ReadOnly"}`). All buckets of one Velero share credentials.
     pub fn add_location(&self, name: &str, store: &Store, spec: Value) -> Result<()> {
-        fs::write(credentials(&self.folder), credentials_file(store)?)?;
         let mut location = json!({
             "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
             "metadata": { "name": name, "namespace": NAMESPACE },

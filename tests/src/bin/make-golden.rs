@@ -1,213 +1,191 @@
-//! Makes `tests/golden/velero-1.18.3` again: backups that a real Velero wrote, for the tests that read them.
+//! Makes `tests/golden` again: backups that real Veleros wrote, for the tests that read them.
 //!
-//! In comes nothing; out come the files that Velero puts into its bucket for three small backups, copied as they are but
-//! for one thing: in logs, the place of the binaries becomes the one they have in Velero's image. Velero and its plugin
-//! for S3 are built first where they are not yet. The server runs as a plain process against a throwaway control plane
-//! with the web shop in it.
+//! In come releases (none: all three); out come the files that Velero puts into its bucket for a few small backups,
+//! copied as they are but for two things: in logs, the place of the binaries becomes the one they have in Velero's image,
+//! and the backup `volumes` gets the side files that would need a node from Velero's own types. Velero and its plugin for
+//! S3 are built first where they are not yet. The server runs as a plain process against a throwaway control plane.
 //!
-//! `cargo run -p backup-tests --bin make-golden [FOLDER]`
+//! `cargo run -p backup-tests --bin make-golden [1.16.2 | 1.17.2 | 1.18.3]...`
 
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use backup_tests::applications;
-use backup_tests::cluster::{Cluster, free_port};
-use backup_tests::process::{self, Server};
+use backup_tests::cluster::Cluster;
+use backup_tests::process;
 use backup_tests::runtime::progress;
-use backup_tests::scratch::Scratch;
-use backup_tests::servers::{self, Program};
+use backup_tests::servers::Program;
 use backup_tests::store::Store;
+use backup_tests::velero::{self, Velero};
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 
-const NAMESPACE: &str = "velero";
+const RELEASES: [(&str, Program); 3] = [
+    ("1.16.2", Program::Velero116),
+    ("1.17.2", Program::Velero117),
+    ("1.18.3", Program::Velero),
+];
 
-/// How long one small backup may take.
-const WITHIN: Duration = Duration::from_mins(5);
+/// A backup to be made.
+struct Case {
+    name: &'static str,
+    /// What it leaves out is filled in by Velero, as for `velero backup create`.
+    spec: Value,
+    phase: &'static str,
+}
 
 fn main() -> Result<()> {
-    let folder = std::env::args_os().nth(1).map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/velero-1.18.3")),
-        PathBuf::from,
-    );
-    servers::binary(Program::Velero)?;
-    servers::binary(Program::VeleroPluginForAws)?;
-    let cluster = Cluster::start()?;
-    applications::install_web_shop(&cluster)?;
-    let bucket = Store::shared_versitygw()?;
-    install(&cluster, &bucket)?;
-    let velero = Velero::start(&cluster, &bucket)?;
-    for (name, spec) in backups() {
-        progress(&format!("Velero backs up {name}"));
-        velero.backup(name, &spec)?;
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    for word in &wanted {
+        let known = RELEASES.iter().any(|(release, _)| release == word);
+        ensure!(
+            known,
+            "no release {word}: give none, or some of 1.16.2, 1.17.2, 1.18.3"
+        );
     }
-    drop(velero);
-    let target = folder.join("backups");
+    for (release, program) in RELEASES {
+        if wanted.is_empty() || wanted.iter().any(|word| word == release) {
+            make(release, program)?;
+        }
+    }
+    Ok(())
+}
+
+fn make(release: &str, program: Program) -> Result<()> {
+    let bucket = Store::shared_versitygw()?;
+    if program == Program::Velero {
+        let cluster = Cluster::start()?;
+        applications::install_web_shop(&cluster)?;
+        back_up(&cluster, &bucket, program, &[], web_shop())?;
+    }
+    // Without controllers there are no objects but those of the kiosk and the API server's own.
+    let cluster = Cluster::builder().controllers(false).start()?;
+    applications::install_kiosk(&cluster)?;
+    back_up(&cluster, &bucket, program, &[], kiosk())?;
+    back_up(
+        &cluster,
+        &bucket,
+        program,
+        &["--features=EnableAPIGroupVersions"],
+        vec![versions()],
+    )?;
+    add_volume_data(&bucket.path().join("backups/volumes"), program)?;
+
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"));
+    let target = folder.join(format!("velero-{release}/backups"));
     if target.exists() {
         fs::remove_dir_all(&target)?;
     }
-    copy(&bucket.path().join("backups"), &target, &machine_paths()?)?;
+    copy(&bucket.path().join("backups"), &target, &machine_paths(program)?)?;
     progress(&format!("stored under {}", target.display()));
     Ok(())
 }
 
-/// Names and specs. What a spec leaves out is filled in by Velero, as for `velero backup create`.
-fn backups() -> [(&'static str, Value); 3] {
-    [
-        ("everything", json!({})),
-        ("shop", json!({ "includedNamespaces": ["web-shop"] })),
-        (
+fn web_shop() -> Vec<Case> {
+    let selector = json!({ "matchLabels": { "app.kubernetes.io/part-of": "web-shop" } });
+    vec![
+        completed("everything", json!({})),
+        completed("shop", json!({ "includedNamespaces": ["web-shop"] })),
+        completed(
             "labelled",
-            json!({
-                "includedNamespaces": ["web-shop"],
-                "labelSelector": { "matchLabels": { "app.kubernetes.io/part-of": "web-shop" } },
-            }),
+            json!({ "includedNamespaces": ["web-shop"], "labelSelector": selector }),
         ),
     ]
 }
 
-struct Velero<'c> {
-    cluster: &'c Cluster,
-    server: Server,
-    // Dropped after the server that reads the credentials in it.
-    _folder: Scratch,
-}
-
-impl<'c> Velero<'c> {
-    fn start(cluster: &'c Cluster, bucket: &Store) -> Result<Self> {
-        let folder = Scratch::new("velero-")?;
-        let credentials = folder.join("credentials");
-        fs::write(&credentials, credentials_file(bucket)?)?;
-        let plugin = servers::binary(Program::VeleroPluginForAws)?;
-        let mut command = servers::command(Program::Velero)?;
-        command
-            .args(["server", "--namespace", NAMESPACE, "--plugin-dir"])
-            .arg(plugin.parent().context("the plugin lies in no folder")?)
-            .args(["--metrics-address", &format!("127.0.0.1:{}", free_port()?)])
-            .args(["--store-validation-frequency", "5s"])
-            .env("KUBECONFIG", cluster.kubeconfig())
-            .env("AWS_SHARED_CREDENTIALS_FILE", &credentials)
-            .env("AWS_EC2_METADATA_DISABLED", "true");
-        let mut server = Server::start("velero", command, &folder.join("velero.log"))?;
-        let location = path("backupstoragelocations", "default");
-        server.wait_until(|| phase(cluster, &location).is_ok_and(|phase| phase == "Available"))?;
-        Ok(Self {
-            cluster,
-            server,
-            _folder: folder,
-        })
-    }
-
-    fn backup(&self, name: &str, spec: &Value) -> Result<()> {
-        let begun = Instant::now();
-        self.cluster.create(json!({
-            "apiVersion": "velero.io/v1", "kind": "Backup",
-            "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec,
-        }))?;
-        loop {
-            let phase = phase(self.cluster, &path("backups", name))?;
-            match phase.as_str() {
-                "Completed" => return Ok(()),
-                "PartiallyFailed" | "Failed" | "FailedValidation" => {
-                    bail!(
-                        "backup {name} is {phase}; Velero's log ends with:\n{}",
-                        self.server.log_tail()
-                    )
-                }
-                _ => ensure!(begun.elapsed() < WITHIN, "backup {name} is still {phase}"),
-            }
-            std::thread::sleep(Duration::from_millis(100));
+fn kiosk() -> Vec<Case> {
+    let of_kiosk = |more: Value| {
+        let mut spec = json!({ "includedNamespaces": ["kiosk"] });
+        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+            spec.extend(more);
         }
+        spec
+    };
+    let or_selectors = json!([{ "matchLabels": { "app": "kiosk" } }, { "matchLabels": { "app": "seller" } }]);
+    let hook = json!({ "resources": [{ "name": "flush", "pre": [{ "exec": { "command": ["flush"], "onError": "Fail" } }] }] });
+    vec![
+        completed("default", json!({})),
+        completed("selected", of_kiosk(json!({ "orLabelSelectors": or_selectors }))),
+        completed(
+            "excluded",
+            of_kiosk(json!({ "excludedResources": ["secrets", "pods"], "includeClusterResources": false })),
+        ),
+        completed(
+            "scoped",
+            of_kiosk(
+                json!({ "includedNamespaceScopedResources": ["configmaps", "vouchers.kiosk.example.com"],
+                "includedClusterScopedResources": ["clusterroles.rbac.authorization.k8s.io"] }),
+            ),
+        ),
+        completed("volumes", of_kiosk(json!({}))),
+        // No kubelet runs the hook's command, so the pod is left out and the backup is PartiallyFailed.
+        Case {
+            name: "partial",
+            spec: of_kiosk(json!({ "hooks": hook })),
+            phase: "PartiallyFailed",
+        },
+    ]
+}
+
+/// With every served version of each object.
+fn versions() -> Case {
+    completed("versions", json!({ "includedNamespaces": ["kiosk"] }))
+}
+
+fn completed(name: &'static str, spec: Value) -> Case {
+    Case {
+        name,
+        spec,
+        phase: "Completed",
     }
 }
 
-fn install(cluster: &Cluster, bucket: &Store) -> Result<()> {
-    let mut command = servers::command(Program::Velero)?;
+fn back_up(
+    cluster: &Cluster,
+    bucket: &Store,
+    program: Program,
+    flags: &[&str],
+    cases: Vec<Case>,
+) -> Result<()> {
+    let builder = Velero::builder(cluster, bucket).release(program);
+    let velero = flags
+        .iter()
+        .fold(builder, |builder, flag| builder.flag(flag))
+        .start()?;
+    for Case { name, spec, phase } in cases {
+        progress(&format!("Velero backs up {name}"));
+        velero.run("Backup", name, spec, &[phase])?;
+    }
+    Ok(())
+}
+
+/// Velero's own Go types write them; up to 1.16 there were more.
+fn add_volume_data(folder: &Path, program: Program) -> Result<()> {
+    let go = process::on_path("go").context("go is not installed")?;
+    let mut command = process::tied(&go)?;
     command
-        .args(["install", "--crds-only", "--dry-run", "-o", "yaml"])
-        .stdout(Stdio::piped())
+        .args(["run", "-buildvcs=false", "./sidefiles"])
+        .arg(folder)
+        .args((program == Program::Velero116).then_some("legacy"))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/servers/velero"))
         .stderr(Stdio::piped());
     let output = process::spawn(command)?.wait_with_output()?;
     ensure!(
         output.status.success(),
-        "velero install: {}",
+        "sidefiles: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    cluster.apply(&String::from_utf8_lossy(&output.stdout))?;
-    cluster.kubectl_ok(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd",
-        "--all",
-    ])?;
-    for plural in ["backups", "backupstoragelocations"] {
-        cluster.wait_until(&format!("Velero's {plural} to be served"), |cluster| {
-            Ok(cluster.get(&path(plural, ""))?.is_some())
-        })?;
-    }
-    cluster.create(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }))?;
-    let labels = json!({ "app": "velero" });
-    cluster.create(json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "velero", "namespace": NAMESPACE },
-        "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": {
-            "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "velero", "image": "velero" }] } } },
-    }))?;
-    cluster.create(json!({
-        "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
-        "metadata": { "name": "default", "namespace": NAMESPACE },
-        "spec": {
-            "provider": "aws", "default": true,
-            "objectStorage": { "bucket": bucket.bucket() },
-            "config": { "region": "us-east-1", "s3ForcePathStyle": "true", "s3Url": bucket.endpoint(), "checksumAlgorithm": "" },
-        },
-    }))?;
     Ok(())
 }
 
-fn credentials_file(bucket: &Store) -> Result<String> {
-    let env = bucket.env();
-    let value = |name: &str| {
-        let found = env.iter().find(|(known, _)| known == name);
-        found
-            .map(|(_, value)| value.as_str())
-            .with_context(|| format!("the store gives no {name}"))
-    };
-    Ok(format!(
-        "[default]\naws_access_key_id={}\naws_secret_access_key={}\n",
-        value("AWS_ACCESS_KEY_ID")?,
-        value("AWS_SECRET_ACCESS_KEY")?
-    ))
-}
-
-fn path(plural: &str, name: &str) -> String {
-    format!("/apis/velero.io/v1/namespaces/{NAMESPACE}/{plural}/{name}")
-        .trim_end_matches('/')
-        .to_owned()
-}
-
-fn phase(cluster: &Cluster, path: &str) -> Result<String> {
-    let object = cluster
-        .get(path)?
-        .with_context(|| format!("{path} is not there"))?;
-    let phase = object.pointer("/status/phase").and_then(Value::as_str);
-    Ok(phase.unwrap_or_default().to_owned())
-}
-
 /// Paths of this machine that Velero's logs quote, and what they are in its image.
-fn machine_paths() -> Result<Vec<(String, &'static str)>> {
-    let folder = |program| -> Result<String> {
-        let binary = servers::binary(program)?;
-        let folder = binary.parent().and_then(Path::to_str);
-        Ok(folder.context("the path of a binary is not UTF-8")?.to_owned())
-    };
+fn machine_paths(program: Program) -> Result<Vec<(String, &'static str)>> {
     Ok(vec![
-        (folder(Program::VeleroPluginForAws)?, "/plugins"),
-        (folder(Program::Velero)?, ""),
+        (velero::binary_folder(Program::VeleroPluginForAws)?, "/plugins"),
+        (velero::binary_folder(program)?, ""),
     ])
 }
 
