@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 struct Site {
     cluster: &'static Cluster,
-    store: Store,
+    store: &'static Store,
     velero: Velero<'static>,
 }
 
@@ -23,8 +23,9 @@ fn site() -> Result<&'static Site> {
     static SITE: OnceLock<Result<Site, String>> = OnceLock::new();
     let make = || -> Result<Site> {
         let cluster = Cluster::shared()?;
-        let store = Store::shared_versitygw()?;
-        let velero = Velero::start(cluster, &store)?;
+        // Lives as long as the process, as the server that reads it.
+        let store: &'static Store = Box::leak(Box::new(Store::shared_versitygw()?));
+        let velero = Velero::start(cluster, store)?;
         Ok(Site {
             cluster,
             store,
@@ -38,7 +39,7 @@ fn site() -> Result<&'static Site> {
 
 impl Site {
     fn plugin(&self) -> Result<Plugin> {
-        Plugin::new(self.cluster, &self.store)
+        Plugin::new(self.cluster, self.store)
     }
 
     /// A namespace with a few objects.
@@ -216,63 +217,27 @@ fn a_backup_is_made_shown_restored_and_deleted_by_velero() -> Result<()> {
     Ok(())
 }
 
-/// A kind of which one version can only be had by a conversion that nobody answers: it can be listed while it is empty.
-fn unlistable(cluster: &Cluster, namespace: &str) -> Result<()> {
-    let version = |name: &str, storage: bool| {
-        let schema =
-            json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
-        json!({ "name": name, "served": true, "storage": storage, "schema": schema })
-    };
-    let mut definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "gadgets.engine.example.org" },
-        "spec": {
-            "group": "engine.example.org", "scope": "Namespaced",
-            "names": { "plural": "gadgets", "singular": "gadget", "kind": "Gadget" },
-            "versions": [version("v1", true)],
-        },
-    });
-    cluster.apply(&definition.to_string())?;
-    let path = format!("/apis/engine.example.org/v1/namespaces/{namespace}/gadgets");
-    cluster.wait_until("gadgets to be served", |cluster| {
-        Ok(cluster.get(&path)?.is_some())
-    })?;
-    cluster.create(json!({
-        "apiVersion": "engine.example.org/v1", "kind": "Gadget", "metadata": { "name": "g", "namespace": namespace },
-    }))?;
-    definition["spec"]["versions"] = json!([version("v1", true), version("v2", false)]);
-    definition["spec"]["conversion"] = json!({
-        "strategy": "Webhook",
-        "webhook": { "conversionReviewVersions": ["v1"], "clientConfig": { "url": "https://127.0.0.1:1/convert" } },
-    });
-    cluster.apply(&definition.to_string())?;
-    let path = "/apis/engine.example.org/v2/gadgets";
-    cluster.wait_until("gadgets of v2 to be unlistable", |cluster| {
-        Ok(cluster.get(path).is_err())
-    })
-}
-
 #[test]
 fn a_backup_that_misses_something_ends_with_3() -> Result<()> {
-    // A cluster of its own: Velero remembers for minutes what was served, and others would miss it too.
-    let cluster = Cluster::start()?;
-    let namespace = cluster.namespace()?;
-    unlistable(&cluster, namespace.name())?;
-    let store = Store::shared_versitygw()?;
-    let _velero = Velero::start(&cluster, &store)?;
-    let plugin = Plugin::new(&cluster, &store)?;
-    plugin
-        .run(["create", "partial", "-n", namespace.name()])?
-        .exits(3)
-        .stdout_has("PartiallyFailed")
+    let site = site()?;
+    let (plugin, shop) = (site.plugin()?, site.shop()?);
+    // A hook before the backup of a pod fails where no pod runs, and the pod is left out then.
+    let container = json!({ "name": "web", "image": "web" });
+    site.cluster.create(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "hooked", "namespace": shop.name(),
+            "annotations": { "pre.hook.backup.velero.io/command": "[\"/bin/freeze\"]" },
+        },
+        "spec": { "containers": [container], "automountServiceAccountToken": false },
+    }))?;
+    let ran = plugin.run(["create", "partial", "-n", shop.name()])?.exits(3);
+    ran.stdout_has("PartiallyFailed")
         .stderr_has("engine velero (auto:")
         .stderr_has("error in Velero's log: ")
-        .stderr_has("gadgets")
+        .stderr_has("hooked")
         .stderr_has("next: `kubectl backup logs partial` says what failed");
-    let document = plugin
-        .run(["restore", "partial", "--name", "r", "-o", "json"])?
-        .ok();
-    let document: Value = serde_json::from_str(&document.stdout)?;
+    let document = plugin.json(["restore", "partial", "--name", "partial-r"])?;
     assert_eq!(
         (&document["status"], &document["backup"]),
         (&json!("Completed"), &json!("partial"))
@@ -468,7 +433,7 @@ fn auto_takes_velero_only_where_it_lives_and_has_the_place() -> Result<()> {
         "--clusterrole=view",
         "--user=shopkeeper",
     ])?;
-    let limited = Plugin::bare()?.with_kubeconfig(&user)?.with_store(&site.store);
+    let limited = Plugin::bare()?.with_kubeconfig(&user)?.with_store(site.store);
     limited
         .run([
             "create",
@@ -653,7 +618,7 @@ fn without_access_to_the_bucket_velero_hands_the_files_out() -> Result<()> {
 
     // A store that is known by a name which means nothing here.
     let spec = json!({ "objectStorage": { "prefix": "metadata/inside" }, "config": { "publicUrl": "http://minio.invalid:9000" } });
-    site.velero.add_location("inside", &site.store, spec)?;
+    site.velero.add_location("inside", site.store, spec)?;
     outside
         .run(["create", "hidden", "-n", shop.name(), "--location", "inside"])?
         .ok()
