@@ -1,0 +1,7 @@
+//! A real Velero beside us, on the same bucket: each reads what the other writes, and what each makes of the same backup
+//! is compared.
+
+mod differential;
+mod golden;
+mod ours;
+mod site;
