@@ -254,7 +254,7 @@ impl<'c> Velero<'c> {
     pub fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Ran> {
         let mut command = servers::command(self.builder.program)?;
         command
-            .args(["--namespace", NAMESPACE])
+            .args(["--namespace", NAMESPACE, "--colorized=false"])
             .args(arguments)
             .env("KUBECONFIG", self.cluster().kubeconfig())
             .env("HOME", self.folder.path())
@@ -272,6 +272,11 @@ impl<'c> Velero<'c> {
             self.log_tail()
         );
         Ok(())
+    }
+
+    /// A folder that goes away with it, for files of the caller.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Its process id.

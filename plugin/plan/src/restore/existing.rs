@@ -112,9 +112,10 @@ const OWNER_RECREATED: &str = "its owner is recreated, and it is made anew with 
 pub fn decide(existing: &Existing<'_>, rules: &Rules) -> Decision {
     if (rules.resumes.is_some() || existing.perhaps_ours) && is_of_this_restore(existing, rules) {
         // Fields are applied only to an object that was there.
-        return match is_written_by_us(existing.live, "Apply") {
-            true => Action::IsUpdated.into(),
-            false => Action::IsMade.into(),
+        return if is_written_by_us(existing.live, "Apply") {
+            Action::IsUpdated.into()
+        } else {
+            Action::IsMade.into()
         };
     }
     if existing.owner_is_recreated {
@@ -222,9 +223,7 @@ fn is_created_since(began: Timestamp, live: &Value) -> bool {
 fn is_written_by_us(live: &Value, operation: &str) -> bool {
     let managers = live["metadata"]["managedFields"].as_array();
     managers.into_iter().flatten().any(|entry| {
-        entry["manager"] == FIELD_MANAGER
-            && entry["operation"] == operation
-            && entry["subresource"].is_null()
+        entry["manager"] == FIELD_MANAGER && entry["operation"] == operation && entry["subresource"].is_null()
     })
 }
 
@@ -325,6 +324,7 @@ mod tests {
                 ..Options::default()
             },
             secrets: Secrets::Masked,
+            resumes: None,
         }
     }
 
@@ -356,6 +356,7 @@ mod tests {
     fn word(decision: &Decision) -> &'static str {
         match &decision.action {
             Action::IsMade => "made",
+            Action::IsUpdated => "updated",
             Action::Unchanged => "unchanged",
             Action::Leave => "leave",
             Action::Update => "update",
@@ -396,16 +397,69 @@ mod tests {
 
     #[test]
     fn what_this_restore_made_counts_as_made() {
-        let mut live = map("2");
-        live["metadata"]["labels"] = json!({"velero.io/restore-name": "r"});
-        assert_eq!(
-            word(&decided("configmaps", map("1"), &live, "fail", |_| {})),
-            "made"
-        );
         let lost = decided("configmaps", map("1"), &map("1"), "fail", |existing| {
             existing.perhaps_ours = true;
         });
         assert_eq!(word(&lost), "made");
+        let mut live = map("2");
+        live["metadata"]["labels"] = json!({"velero.io/restore-name": "r"});
+        let lost = decided("configmaps", map("1"), &live, "fail", |existing| {
+            existing.perhaps_ours = true;
+        });
+        assert_eq!(word(&lost), "made");
+        // A restore of this name may have been done long ago, of another backup.
+        let earlier = decided("configmaps", map("1"), &live, "none", |_| {});
+        assert_eq!(word(&earlier), "leave");
+    }
+
+    #[test]
+    fn a_restore_that_is_taken_up_knows_what_it_did() {
+        let resumed = |plural: &str, mut live: Value| {
+            let kinds = kinds();
+            let kind = &kinds.iter().find(|kind| kind.api.plural == plural).unwrap().api;
+            live["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:10Z");
+            let rules = Rules {
+                resumes: Some("2026-01-01T00:00:10.7Z".parse().unwrap()),
+                ..rules("fail")
+            };
+            let mut body = live.clone();
+            body["data"] = json!({"in": "the backup"});
+            let restored = transform(kind, body, &rules.live_options, &|_| VolumeFate::Kept);
+            let existing = Existing {
+                kind,
+                restored: &restored,
+                references: &[],
+                dropped: &[],
+                live: &live,
+                perhaps_ours: false,
+                owner_is_recreated: false,
+                owns_earlier_objects: false,
+                refusal: None,
+            };
+            word(&decide(&existing, &rules))
+        };
+        let of = |label: &str, manager: &str, operation: &str| {
+            let mut live = map("1");
+            live["metadata"]["labels"] = json!({"velero.io/restore-name": label});
+            live["metadata"]["managedFields"] = json!([{"manager": manager, "operation": operation}]);
+            live
+        };
+        assert_eq!(resumed("configmaps", of("r", FIELD_MANAGER, "Update")), "made");
+        assert_eq!(resumed("configmaps", of("r", FIELD_MANAGER, "Apply")), "updated");
+        assert_eq!(
+            resumed("configmaps", of("other", FIELD_MANAGER, "Update")),
+            "refuse"
+        );
+        assert_eq!(
+            resumed("namespaces", of("other", FIELD_MANAGER, "Update")),
+            "made"
+        );
+        assert_eq!(resumed("namespaces", of("other", "kubectl", "Update")), "refuse");
+        assert!(!is_created_since(
+            "2026-01-01T00:00:11Z".parse().unwrap(),
+            &json!({
+            "metadata": {"creationTimestamp": "2026-01-01T00:00:10Z"}})
+        ));
     }
 
     #[test]

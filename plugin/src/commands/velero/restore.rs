@@ -54,7 +54,11 @@ fn supported(request: &Restore) -> Result<String, Failure> {
             "KIND/NAME",
             "Velero restores by namespace, kind and label, never single objects",
         ),
-        (request.plan, "--plan", "Velero decides while it writes and tells nothing before"),
+        (
+            request.plan,
+            "--plan",
+            "Velero decides while it writes and tells nothing before",
+        ),
         (
             !matches!(existing.as_str(), "none" | "update"),
             "--existing-resource-policy",
