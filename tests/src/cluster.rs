@@ -239,6 +239,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts the controllers of a cluster that was started without.
+    pub fn start_controllers(&self) -> Result<()> {
+        let mut processes = self.processes();
+        if processes.controller_manager.is_none() {
+            processes.controller_manager = Some(self.site.start_controller_manager()?);
+        }
+        Ok(())
+    }
+
     /// Stops all its servers; what was stored is lost with it.
     pub fn stop(self) {
         drop(self);

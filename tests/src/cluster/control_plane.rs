@@ -140,7 +140,7 @@ impl Site {
         Ok(server)
     }
 
-    fn start_controller_manager(&self) -> Result<Server> {
+    pub(super) fn start_controller_manager(&self) -> Result<Server> {
         let mut command = servers::command(Program::KubeControllerManager)?;
         command.args([
             self.flag("kubeconfig", "kubeconfig"),

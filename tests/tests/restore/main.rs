@@ -8,6 +8,7 @@ mod custom_resources;
 mod existing;
 mod interruption;
 mod killed;
+mod operator;
 mod owners;
 mod selection;
 mod services;
