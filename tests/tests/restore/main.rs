@@ -8,6 +8,8 @@ mod custom_resources;
 mod existing;
 mod interruption;
 mod owners;
+mod plan;
+mod random;
 mod selection;
 mod services;
 mod site;

@@ -69,8 +69,12 @@ impl Writes {
 
     /// DELETE of the object with this UID and no other; what it owns goes in the background.
     pub(super) async fn delete(&self, path: &str, uid: &str) -> Result<(), ApiError> {
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
+        let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
             "propagationPolicy": "Background"});
+        if self.is_dry {
+            // The server reads no query beside a body: a dry run that stands there alone deletes.
+            options["dryRun"] = json!(["All"]);
+        }
         self.api
             .delete_with(&self.path(path), options.to_string().into())
             .await

@@ -113,9 +113,10 @@ pub fn decide(existing: &Existing<'_>, rules: &Rules) -> Decision {
     }
     let differences = differences(existing, rules);
     if differences.is_empty() {
-        return match existing.perhaps_ours {
-            true => Action::IsMade.into(),
-            false => Action::Unchanged.into(),
+        return if existing.perhaps_ours {
+            Action::IsMade.into()
+        } else {
+            Action::Unchanged.into()
         };
     }
     let ruling = rules.policies.of(existing.kind);
@@ -171,16 +172,16 @@ fn recreate(existing: &Existing<'_>, differences: Vec<Difference>, note: Option<
 
 fn paths(differences: &[Difference]) -> String {
     const SHOWN: usize = 20;
-    let mut text = differences
+    let shown = differences
         .iter()
         .take(SHOWN)
         .map(|difference| difference.path.as_str())
         .collect::<Vec<_>>()
         .join(", ");
-    if differences.len() > SHOWN {
-        text.push_str(&format!(" and {} more", differences.len() - SHOWN));
+    match differences.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }
 
 fn is_service_account(kind: &ApiKind) -> bool {
