@@ -3,7 +3,7 @@
 //! In come an opened backup and a [`RestoreRequest`]; out goes a [`RestoreSummary`], from which the table, the record, the
 //! phase and the exit code are made. What is written, in which order and in which form is decided by
 //! [`backup_plan::restore`]; here it is carried out: waves one after another, writes inside a wave in parallel, every
-//! object reported once. Later code may rely on: an object that exists is never overwritten unless that was asked for, a
+//! object reported once. [`plan`] is the same run with every write a dry run, and gives a [`RestorePlan`] out. Later code may rely on: an object that exists is never overwritten unless that was asked for, a
 //! write whose answer was lost is looked up before it is repeated, no owner reference with a dead UID is ever written, and
 //! memory holds one window of objects whatever the size of the backup.
 
@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use backup_plan::compare::Secrets;
 use tokio_util::sync::CancellationToken;
+use velero_model::time;
 
 pub use error::RestoreError;
 pub use plan::{PlannedKind, RestorePlan};
@@ -67,7 +68,7 @@ pub async fn run(
     let selection = Selection::make(&objects, backup.name(), request, &discovery, cancel).await?;
     let begun = record::begun(backup.name(), request, &identity);
     let (records, record) = Records::begin(bucket, request, begun).await?;
-    let run = Run::new(
+    let mut run = Run::new(
         api,
         objects,
         backup.name(),
@@ -79,6 +80,8 @@ pub async fn run(
         progress,
         cancel,
     )?;
+    run.resumes = record.started.map(time::format);
+    let run = Arc::new(run);
     run.say_where_records_are(&records);
     let ended = Box::pin(run.execute()).await;
     Box::pin(run.finish(records, record, ended)).await
@@ -116,6 +119,7 @@ pub async fn plan(
         progress,
         cancel,
     )?;
+    let run = Arc::new(run);
     Box::pin(run.execute()).await?;
     run.finish_plan(backup.name(), identity)
 }

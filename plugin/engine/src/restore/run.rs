@@ -53,6 +53,8 @@ use crate::{
 
 /// What the tasks of a restore share.
 pub(super) struct Run {
+    /// Since when an earlier run of this very restore may have written objects: those that carry its label are its own.
+    pub(super) resumes: Option<String>,
     /// For reading only; what is written goes through `writes`.
     api: ApiClient,
     pub(super) writes: Writes,
@@ -100,7 +102,7 @@ impl Run {
         secrets: Secrets,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<Arc<Self>, RestoreError> {
+    ) -> Result<Self, RestoreError> {
         let options = request.options(backup, &selection.known_kinds)?;
         let rules = Rules {
             policies: request.existing.resolve(&selection.known_kinds)?,
@@ -111,7 +113,8 @@ impl Run {
             },
             secrets,
         };
-        Ok(Arc::new(Self {
+        Ok(Self {
+            resumes: None,
             api: api.clone(),
             writes: Writes::new(api, plan.is_some()),
             plan,
@@ -130,7 +133,7 @@ impl Run {
             definitions: Mutex::default(),
             pending: Mutex::default(),
             lookup: tokio::sync::Mutex::default(),
-        }))
+        })
     }
 
     /// What the cluster serves, as far as is known now.

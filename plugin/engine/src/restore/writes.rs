@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use backup_plan::restore::existing::FIELD_MANAGER;
 use bytes::Bytes;
 use serde_json::json;
 
@@ -15,9 +16,6 @@ use super::{
     run::Run,
 };
 use crate::api::{ApiClient, ApiError, PatchKind};
-
-/// The field manager of everything that a restore writes.
-pub(super) const FIELD_MANAGER: &str = "kubectl-backup";
 
 /// A way to write.
 pub(super) struct Writes {

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::compare::{self, Difference, RESTORED, Secrets};
 
+/// The field manager of everything that a restore writes.
+pub const FIELD_MANAGER: &str = "kubectl-backup";
+
 /// What holds for all objects of a restore.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -46,6 +49,8 @@ pub struct Existing<'a> {
     pub live: &'a Value,
     /// Whether a write of ours may have made it.
     pub perhaps_ours: bool,
+    /// Since when an earlier run of this very restore may have written objects (RFC 3339, whole seconds, UTC).
+    pub resumed_since: Option<&'a str>,
     /// Whether its owner is deleted and made anew by this restore, so that the garbage collector will delete it.
     pub owner_is_recreated: bool,
     /// Whether objects that it owns came before it, and would be deleted with it.
@@ -59,6 +64,8 @@ pub struct Existing<'a> {
 pub enum Action {
     /// Nothing: this restore has made it.
     IsMade,
+    /// Nothing: this restore has updated it.
+    IsUpdated,
     /// Nothing: it is the same.
     Unchanged,
     /// Nothing, although it differs.
@@ -102,8 +109,13 @@ const OWNER_RECREATED: &str = "its owner is recreated, and it is made anew with 
 
 /// Decides.
 pub fn decide(existing: &Existing<'_>, rules: &Rules) -> Decision {
-    if is_of_this_restore(existing.live, &rules.live_options) {
-        return Action::IsMade.into();
+    if is_of_this_restore(existing, &rules.live_options) {
+        // Fields are applied only to an object that was there.
+        return if is_written_by_us(existing.live, "Apply") {
+            Action::IsUpdated.into()
+        } else {
+            Action::IsMade.into()
+        };
     }
     if existing.owner_is_recreated {
         return recreate(existing, differences(existing, rules), Some(OWNER_RECREATED));
@@ -188,9 +200,29 @@ fn is_service_account(kind: &ApiKind) -> bool {
     kind.group.is_empty() && kind.plural == "serviceaccounts"
 }
 
-fn is_of_this_restore(live: &Value, options: &Options) -> bool {
+fn is_of_this_restore(existing: &Existing<'_>, options: &Options) -> bool {
+    if existing.resumed_since.is_none() && !existing.perhaps_ours {
+        return false;
+    }
+    let metadata = &existing.live["metadata"];
+    if existing.kind.group.is_empty() && existing.kind.plural == "namespaces" {
+        // As Velero's, ours carry no label.
+        let created = metadata["creationTimestamp"].as_str();
+        let is_since = created
+            .zip(existing.resumed_since)
+            .is_some_and(|(created, since)| created >= since);
+        return is_since && is_written_by_us(existing.live, "Update");
+    }
     !options.restore_name.is_empty()
-        && live["metadata"]["labels"][RESTORE_LABEL].as_str() == Some(&*label_value(&options.restore_name))
+        && metadata["labels"][RESTORE_LABEL].as_str() == Some(&*label_value(&options.restore_name))
+}
+
+/// Whether a restore has written fields of it by this kind of operation.
+fn is_written_by_us(live: &Value, operation: &str) -> bool {
+    let managers = live["metadata"]["managedFields"].as_array();
+    managers.into_iter().flatten().any(|entry| {
+        entry["manager"] == FIELD_MANAGER && entry["operation"] == operation && entry["subresource"].is_null()
+    })
 }
 
 /// Whether the controller of the live object is the owner that was restored under a new UID: a Deployment makes its
@@ -310,6 +342,7 @@ mod tests {
             dropped: &[],
             live,
             perhaps_ours: false,
+            resumed_since: None,
             owner_is_recreated: false,
             owns_earlier_objects: false,
             refusal: None,
@@ -321,6 +354,7 @@ mod tests {
     fn word(decision: &Decision) -> &'static str {
         match &decision.action {
             Action::IsMade => "made",
+            Action::IsUpdated => "updated",
             Action::Unchanged => "unchanged",
             Action::Leave => "leave",
             Action::Update => "update",
@@ -361,16 +395,61 @@ mod tests {
 
     #[test]
     fn what_this_restore_made_counts_as_made() {
-        let mut live = map("2");
-        live["metadata"]["labels"] = json!({"velero.io/restore-name": "r"});
-        assert_eq!(
-            word(&decided("configmaps", map("1"), &live, "fail", |_| {})),
-            "made"
-        );
-        let lost = decided("configmaps", map("1"), &map("1"), "fail", |existing| {
-            existing.perhaps_ours = true;
-        });
-        assert_eq!(word(&lost), "made");
+        const SINCE: &str = "2026-11-22T10:00:00Z";
+        let ours = |operation: &str, created: &str| {
+            let mut live = map("2");
+            live["metadata"]["labels"] = json!({"velero.io/restore-name": "r", "team": "x"});
+            live["metadata"]["creationTimestamp"] = created.into();
+            live["metadata"]["managedFields"] = json!([{"manager": FIELD_MANAGER, "operation": operation}]);
+            live
+        };
+        for (plural, live, since, expected) in [
+            (
+                "configmaps",
+                ours("Update", "2026-11-22T10:00:01Z"),
+                Some(SINCE),
+                "made",
+            ),
+            (
+                "configmaps",
+                ours("Apply", "2026-11-22T09:00:00Z"),
+                Some(SINCE),
+                "updated",
+            ),
+            // The name was used before, by a restore that ended.
+            (
+                "configmaps",
+                ours("Update", "2026-11-22T10:00:01Z"),
+                None,
+                "refuse",
+            ),
+            (
+                "namespaces",
+                ours("Update", "2026-11-22T10:00:00Z"),
+                Some(SINCE),
+                "made",
+            ),
+            (
+                "namespaces",
+                ours("Update", "2026-11-22T09:59:59Z"),
+                Some(SINCE),
+                "refuse",
+            ),
+            ("configmaps", map("2"), Some(SINCE), "refuse"),
+        ] {
+            let decision = decided(plural, map("1"), &live, "fail", |existing| {
+                existing.resumed_since = since;
+            });
+            assert_eq!(word(&decision), expected, "{live}");
+        }
+        let lost = |live: &Value| {
+            decided("configmaps", map("1"), live, "fail", |existing| {
+                existing.perhaps_ours = true;
+            })
+        };
+        assert_eq!(word(&lost(&map("1"))), "made");
+        assert_eq!(word(&lost(&ours("Update", SINCE))), "made");
+        assert_eq!(word(&lost(&map("2"))), "refuse");
     }
 
     #[test]
@@ -462,6 +541,7 @@ mod tests {
                 dropped: &[],
                 live,
                 perhaps_ours: false,
+                resumed_since: None,
                 owner_is_recreated: false,
                 owns_earlier_objects: false,
                 refusal: None,
@@ -494,6 +574,7 @@ mod tests {
             dropped: &gone,
             live: &none,
             perhaps_ours: false,
+            resumed_since: None,
             owner_is_recreated: false,
             owns_earlier_objects: false,
             refusal: None,
