@@ -80,7 +80,7 @@ pub async fn run(
         progress,
         cancel,
     )?;
-    run.resumes = record.started.map(time::format);
+    run.resumes = record.started.filter(|_| records.resumes()).map(time::format);
     let run = Arc::new(run);
     run.say_where_records_are(&records);
     let ended = Box::pin(run.execute()).await;

@@ -75,6 +75,8 @@ pub(super) struct Records {
     is_local: bool,
     /// Why it is not beside the backup.
     why_elsewhere: Option<String>,
+    /// Whether an earlier run had begun it.
+    resumes: bool,
 }
 
 impl Records {
@@ -91,6 +93,7 @@ impl Records {
             folder: request.records_folder.clone(),
             is_local: false,
             why_elsewhere: None,
+            resumes: false,
         };
         let tried = if bucket.read_only() {
             Err("the location is read-only".to_owned())
@@ -121,7 +124,11 @@ impl Records {
         });
     }
 
-    async fn claim(&self, place: &Arc<dyn Bucket>, record: &mut RestoreRecord) -> Result<(), RestoreError> {
+    async fn claim(
+        &mut self,
+        place: &Arc<dyn Bucket>,
+        record: &mut RestoreRecord,
+    ) -> Result<(), RestoreError> {
         let keys = RestoreKeys(&self.name);
         let stored = place
             .put(&keys.record(), to_bytes(record), Put::if_absent())
@@ -136,6 +143,7 @@ impl Records {
         }
         if let Some(found) = self.read(place).await? {
             self.take_up(place, &found, record)?;
+            self.resumes = true;
         }
         // Without a condition a put has one outcome.
         place
@@ -189,6 +197,11 @@ impl Records {
             backup: backup.to_owned(),
             phase: phase.to_owned(),
         }
+    }
+
+    /// Whether an earlier run of this very restore may have written objects.
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// Why the record does not lie beside the backup, if so.
