@@ -195,7 +195,6 @@ fn what_means_nothing_is_named_with_what_to_write() {
         ("find secret/a/b", "KIND/NAME"),
         ("list -n shop", "takes no --namespace"),
         ("describe b -l a=b", "takes no --selector"),
-        ("restore b --dry-run", "takes no --dry-run"),
         ("copy b --to file:///c --dry-run=server", "takes no --dry-run"),
         ("cat b secret/a -o wide", "-o json or yaml"),
         ("logs b -o json", "-o table"),
