@@ -3,7 +3,7 @@
 //! In come an opened backup and a [`RestoreRequest`]; out goes a [`RestoreSummary`], from which the table, the record, the
 //! phase and the exit code are made. What is written, in which order and in which form is decided by
 //! [`backup_plan::restore`]; here it is carried out: waves one after another, writes inside a wave in parallel, every
-//! object reported once. Later code may rely on: an object that exists is never overwritten unless that was asked for, a
+//! object reported once. [`plan`] is the same run with every write a dry run, and gives a [`RestorePlan`] out. Later code may rely on: an object that exists is never overwritten unless that was asked for, a
 //! write whose answer was lost is looked up before it is repeated, no owner reference with a dead UID is ever written, and
 //! memory holds one window of objects whatever the size of the backup.
 
@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use backup_plan::compare::Secrets;
 use tokio_util::sync::CancellationToken;
+use velero_model::time;
 
 pub use error::RestoreError;
 pub use plan::{PlannedKind, RestorePlan};
@@ -80,7 +81,7 @@ pub async fn run(
     )?;
     let begun = record::begun(backup.name(), backup.backup().created(), request, &identity);
     let (records, record) = Records::begin(bucket, request, begun).await?;
-    run.rules.resumes = record.started.filter(|_| records.resumes());
+    run.resumes = record.started.filter(|_| records.resumes()).map(time::format);
     let run = Arc::new(run);
     run.say_where_records_are(&records);
     let ended = tokio::select! {

@@ -58,9 +58,10 @@ pub(crate) struct Restore {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) resource_modifier_file: Option<PathBuf>,
 
-    /// What happens to objects that exist already and differ: none leaves them alone, update applies the backup's fields,
-    /// replace makes them what the backup holds, recreate deletes them and makes them anew (asks first), fail counts them as
-    /// failures. KIND=POLICY is for one kind: update,jobs.batch=recreate.
+    /// For objects that exist and differ: none, update, replace, recreate or fail; KIND=POLICY for one kind.
+    ///
+    /// none leaves them alone, update applies the backup's fields, replace makes them what the backup holds, recreate deletes
+    /// them and makes them anew (asks first), fail counts them as failures.
     #[arg(
         long,
         value_name = "POLICY[,KIND=POLICY...]",

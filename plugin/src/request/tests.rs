@@ -103,6 +103,25 @@ fn a_ttl_of_zero_keeps_for_ever() {
 }
 
 #[test]
+fn a_restore_is_planned_and_told_what_to_do_with_existing_objects() {
+    let planned = |line: &str| restore(line).plan;
+    assert!(!planned("restore b"));
+    assert!(planned("restore b --plan") && planned("restore b --dry-run"));
+    let policies = |line: &str| restore(line).existing.to_string();
+    assert_eq!(policies("restore b"), "none");
+    assert_eq!(
+        policies("restore b --existing-resource-policy update,jobs.batch=recreate"),
+        "update,jobs.batch=recreate"
+    );
+    let error = meaning("restore b --existing-resource-policy often").expect_err("no policy");
+    assert!(
+        error.to_string().contains("--existing-resource-policy"),
+        "{error}"
+    );
+    assert!(restore("restore b --restore-managed-fields").managed_fields);
+}
+
+#[test]
 fn objects_of_a_restore_take_the_namespace_that_is_given() {
     let restore = restore("restore nightly secret/login cm/settings -n shop");
     assert_eq!(
@@ -177,7 +196,6 @@ fn what_means_nothing_is_named_with_what_to_write() {
         ("find secret/a/b", "KIND/NAME"),
         ("list -n shop", "takes no --namespace"),
         ("describe b -l a=b", "takes no --selector"),
-        ("restore b --dry-run", "takes no --dry-run"),
         ("copy b --to file:///c --dry-run=server", "takes no --dry-run"),
         ("cat b secret/a -o wide", "-o json or yaml"),
         ("logs b -o json", "-o table"),

@@ -195,7 +195,11 @@ impl Requests {
 
     /// Creates one object. A server that is too busy (429) is asked again, since it did nothing.
     async fn create(&self, object: &Value) -> Result<Value> {
-        let path = self.collection(object).await?;
+        self.create_with(object, "").await
+    }
+
+    async fn create_with(&self, object: &Value, query: &str) -> Result<Value> {
+        let path = format!("{}{query}", self.collection(object).await?);
         loop {
             let (status, bytes) = self.exchange(Method::POST, &path, Some(object)).await?;
             if status == StatusCode::TOO_MANY_REQUESTS {
@@ -230,6 +234,12 @@ impl Cluster {
     pub fn create(&self, object: Value) -> Result<Value> {
         let requests = self.requests.clone();
         runtime::run(async move { requests.create(&object).await })
+    }
+
+    /// Asks whether an object would be created; a refusal is an error.
+    pub fn create_dry(&self, object: Value) -> Result<Value> {
+        let requests = self.requests.clone();
+        runtime::run(async move { requests.create_with(&object, "?dryRun=All").await })
     }
 
     /// Creates `count` objects, 32 at a time, and gives how long that took.

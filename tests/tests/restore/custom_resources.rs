@@ -91,7 +91,7 @@ fn status_is_restored_where_it_was_asked_for() -> Result<()> {
     site.back_up(cluster, "b", of_namespaces(&[namespace.name()]))?;
     for (restore, words, expected) in [
         ("without", vec![], Value::Null),
-        ("with", vec!["things"], json!(3)),
+        ("with", vec![format!("things.{namespace}.example.com")], json!(3)),
     ] {
         cluster.delete(&format!("{things}/one"))?;
         let asked = RestoreRequest {

@@ -10,6 +10,8 @@ mod interruption;
 mod killed;
 mod operator;
 mod owners;
+mod plan;
+mod random;
 mod selection;
 mod services;
 mod site;

@@ -11,10 +11,10 @@ use backup_engine::{
     backup::{self, BackupRequest},
     catalog,
     progress::Progress,
-    restore::{self, ObjectRef, RestoreError, RestoreRequest, RestoreSummary},
+    restore::{self, ObjectRef, RestoreError, RestorePlan, RestoreRequest, RestoreSummary},
     storage::{Bucket, memory::Memory},
 };
-use backup_plan::scope::Scope;
+use backup_plan::{compare::Secrets, restore::planned::PlannedObject, scope::Scope};
 use backup_tests::cluster::{Cluster, Namespace};
 use backup_tests::runtime;
 use serde_json::{Value, json};
@@ -103,6 +103,32 @@ impl Site {
         Ok(self.try_restore(cluster, backup, request, CancellationToken::new())??)
     }
 
+    /// Plans a restore.
+    pub(crate) fn plan(
+        &self,
+        cluster: &Cluster,
+        backup: &str,
+        request: RestoreRequest,
+    ) -> Result<RestorePlan> {
+        let (bucket, kubeconfig) = (Arc::clone(&self.bucket), cluster.kubeconfig().to_owned());
+        let backup = name(backup);
+        runtime::run(async move {
+            let api = client(kubeconfig).await?;
+            let open = catalog::open(&bucket, &backup).await?;
+            let (progress, cancel) = (Arc::default(), CancellationToken::new());
+            Ok(restore::plan(&api, &open, &request, Secrets::Masked, &progress, &cancel).await?)
+        })
+    }
+
+    /// The names of all files of the location.
+    pub(crate) fn keys(&self) -> Result<Vec<String>> {
+        let bucket = Arc::clone(&self.bucket);
+        runtime::run(async move {
+            let files = bucket.list_all("").await?;
+            Ok(files.into_iter().map(|file| file.key).collect())
+        })
+    }
+
     pub(crate) fn stored(&self, key: &str) -> Result<Vec<u8>> {
         let (bucket, key) = (Arc::clone(&self.bucket), key.to_owned());
         runtime::run(async move {
@@ -110,6 +136,23 @@ impl Site {
             Ok(bytes.to_vec())
         })
     }
+}
+
+/// All objects of a plan.
+pub(crate) fn objects(plan: &RestorePlan) -> Result<Vec<PlannedObject>> {
+    Ok(plan.objects()?.collect::<std::io::Result<_>>()?)
+}
+
+/// The object of this kind and name.
+pub(crate) fn planned<'p>(
+    objects: &'p [PlannedObject],
+    resource: &str,
+    name: &str,
+) -> Result<&'p PlannedObject> {
+    let found = objects
+        .iter()
+        .find(|object| object.resource == resource && object.name == name);
+    found.with_context(|| format!("{resource} {name} is not in the plan: {objects:#?}"))
 }
 
 pub(crate) fn request(restore: &str) -> RestoreRequest {

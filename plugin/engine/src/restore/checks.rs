@@ -96,9 +96,8 @@ fn name(object: &Value) -> Option<String> {
 
 /// All objects of a small collection; `None` where they cannot be read.
 async fn list(run: &Run, path: &str) -> Result<Option<Vec<Value>>, Refusal> {
-    let body = match run.try_get(path).await? {
-        Ok(body) => body,
-        Err(_) => return Ok(None),
+    let Ok(body) = run.try_get(path).await? else {
+        return Ok(None);
     };
     let list = body.and_then(|body| serde_json::from_slice::<Value>(&body).ok());
     Ok(list.and_then(|mut list| match list["items"].take() {

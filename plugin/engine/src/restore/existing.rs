@@ -101,7 +101,7 @@ fn decide(run: &Run, existing: &Existing<'_>, live: &Value, found: &Found) -> De
 }
 
 fn look<'a>(
-    run: &Run,
+    run: &'a Run,
     existing: &'a Existing<'_>,
     live: &'a Value,
     found: &'a Found,
@@ -114,6 +114,7 @@ fn look<'a>(
         dropped: &existing.references.dropped,
         live,
         perhaps_ours: found.perhaps_ours,
+        resumed_since: run.resumes.as_deref(),
         owner_is_recreated: owners.any_is_recreated(&owners_of(live)),
         owns_earlier_objects: owners.is_awaited(&existing.entry.uid),
         refusal: found.refusal.as_deref(),

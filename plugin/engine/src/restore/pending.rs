@@ -5,10 +5,18 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
+    sync::{Arc, PoisonError},
 };
 
 use backup_plan::restore::transform::Owner;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    RestoreError, apply::Refusal, owners::References, report::object_text, run::Run, window::Window,
+    writes::repeatable,
+};
+use crate::api::PatchKind;
 
 /// An object that was created and waits for its owners.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +74,74 @@ impl Pending {
             .into_iter()
             .flat_map(BufRead::lines)
             .map(|line| Ok(serde_json::from_str(&line?)?)))
+    }
+}
+
+impl Run {
+    /// Gives owners to the objects that were there before them.
+    pub(super) async fn write_late_owners(self: &Arc<Self>) -> Result<(), RestoreError> {
+        let waiting = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if pending.len() == 0 {
+                return Ok(());
+            }
+            self.progress
+                .set_step(&format!("setting the owners of {} objects", pending.len()));
+            pending.drain().map_err(RestoreError::Temporary)?
+        };
+        let mut window = Window::new(self);
+        for waiting in waiting {
+            let waiting = waiting.map_err(RestoreError::Temporary)?;
+            if !window
+                .start(|run| async move { run.write_owners(&waiting).await })
+                .await
+            {
+                break;
+            }
+        }
+        window.finish().await?;
+        self.check_interrupted()
+    }
+
+    async fn write_owners(&self, waiting: &Waiting) -> Result<(), RestoreError> {
+        let References {
+            references, dropped, ..
+        } = self.selection.owners.references(&waiting.owners, true);
+        let text = object_text(
+            &waiting.resource_group,
+            waiting.namespace.as_deref(),
+            &waiting.name,
+        );
+        for owner in dropped {
+            self.report.log(&format!(
+                "{text}: its owner {} {} was not restored",
+                owner.kind, owner.name
+            ));
+        }
+        if references.is_empty() {
+            return Ok(());
+        }
+        // With its UID the patch meets this very object or none.
+        let patch = json!({"metadata": {"uid": waiting.uid, "ownerReferences": references}}).to_string();
+        // Repeating it does no harm: it sets what it set.
+        let sent = repeatable(self, || {
+            let patch = patch.clone().into();
+            self.writes.patch(&waiting.path, &PatchKind::Merge, patch)
+        });
+        match sent.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.is_not_found() => {
+                self.report
+                    .log(&format!("{text} was deleted before its owners were set"));
+            }
+            Ok(Err(error)) => {
+                let reason = format!("restored without its owner: {}", error.server_message());
+                self.report.error(&text, waiting.namespace.as_deref(), &reason);
+            }
+            Err(Refusal::Run(error)) => return Err(error),
+            Err(Refusal::Object(reason)) => self.report.error(&text, waiting.namespace.as_deref(), &reason),
+        }
+        Ok(())
     }
 }
 

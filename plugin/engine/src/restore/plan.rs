@@ -70,7 +70,7 @@ impl RestorePlan {
     /// # Errors
     /// When the temporary file cannot be read.
     pub fn objects(&self) -> io::Result<impl Iterator<Item = io::Result<PlannedObject>> + use<'_>> {
-        self.objects.iter()
+        self.objects.in_order()
     }
 
     /// How many objects something is done with.
@@ -93,7 +93,7 @@ struct Objects {
 const PLACE: usize = 16;
 
 impl Objects {
-    fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<PlannedObject>> + use<'_>> {
+    fn in_order(&self) -> io::Result<impl Iterator<Item = io::Result<PlannedObject>> + use<'_>> {
         let mut places = self.places.try_clone()?;
         places.seek(SeekFrom::Start(0))?;
         let mut places = BufReader::new(places);

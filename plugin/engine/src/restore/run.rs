@@ -21,7 +21,7 @@ use backup_plan::{
     },
 };
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use velero_model::{
     index::Entry, name::BackupName, phase::Phase, resource::ApiKind, restore_record::RestoreRecord, time,
@@ -33,19 +33,18 @@ use super::{
     checks,
     definitions::{self, DEFINITIONS},
     namespaces,
-    owners::References,
     patience::{Cause, Patience, Waited, passing},
     pending::{Pending, Waiting},
     plan::{Planned, Planner},
     record::Records,
-    report::{Outcome, Report, Subject, object_text},
+    report::{Outcome, Report, Subject},
     selection::{Names, Selection},
     served::Served,
     window::{Window, read_ahead},
-    writes::{Writes, repeatable},
+    writes::Writes,
 };
 use crate::{
-    api::{ApiClient, ApiError, ClusterIdentity, Discovery, PatchKind},
+    api::{ApiClient, ApiError, ClusterIdentity, Discovery},
     catalog::{CatalogError, Objects},
     clock,
     progress::Progress,
@@ -53,6 +52,8 @@ use crate::{
 
 /// What the tasks of a restore share.
 pub(super) struct Run {
+    /// Since when an earlier run of this very restore may have written objects: those that carry its label are its own.
+    pub(super) resumes: Option<String>,
     /// For reading only; what is written goes through `writes`.
     api: ApiClient,
     pub(super) writes: Writes,
@@ -76,7 +77,7 @@ pub(super) struct Run {
     services: Mutex<Names>,
     /// Definitions that are there now.
     definitions: Mutex<BTreeSet<String>>,
-    pending: Mutex<Pending>,
+    pub(super) pending: Mutex<Pending>,
     /// Rules of the restore that changed an object.
     applied: Mutex<BTreeSet<Applied>>,
     /// What was said and is not said again.
@@ -110,9 +111,9 @@ impl Run {
             policies: request.existing.resolve(&selection.known_kinds)?,
             live_options: options.for_live_objects(),
             secrets,
-            resumes: None,
         };
         Ok(Self {
+            resumes: None,
             api: api.clone(),
             writes: Writes::new(api, plan.is_some()),
             plan,
@@ -448,72 +449,6 @@ impl Run {
                 checked: Checked::NotNeeded,
             });
         }
-    }
-
-    /// Gives owners to the objects that were there before them.
-    async fn write_late_owners(self: &Arc<Self>) -> Result<(), RestoreError> {
-        let waiting = {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            if pending.len() == 0 {
-                return Ok(());
-            }
-            self.progress
-                .set_step(&format!("setting the owners of {} objects", pending.len()));
-            pending.drain().map_err(RestoreError::Temporary)?
-        };
-        let mut window = Window::new(self);
-        for waiting in waiting {
-            let waiting = waiting.map_err(RestoreError::Temporary)?;
-            if !window
-                .start(|run| async move { run.write_owners(&waiting).await })
-                .await
-            {
-                break;
-            }
-        }
-        window.finish().await?;
-        self.check_interrupted()
-    }
-
-    async fn write_owners(&self, waiting: &Waiting) -> Result<(), RestoreError> {
-        let References {
-            references, dropped, ..
-        } = self.selection.owners.references(&waiting.owners, true);
-        let text = object_text(
-            &waiting.resource_group,
-            waiting.namespace.as_deref(),
-            &waiting.name,
-        );
-        for owner in dropped {
-            self.report.log(&format!(
-                "{text}: its owner {} {} was not restored",
-                owner.kind, owner.name
-            ));
-        }
-        if references.is_empty() {
-            return Ok(());
-        }
-        // With its UID the patch meets this very object or none.
-        let patch = json!({"metadata": {"uid": waiting.uid, "ownerReferences": references}}).to_string();
-        // Repeating it does no harm: it sets what it set.
-        let sent = repeatable(self, || {
-            let patch = patch.clone().into();
-            self.writes.patch(&waiting.path, &PatchKind::Merge, patch)
-        });
-        match sent.await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) if error.is_not_found() => {
-                self.report
-                    .log(&format!("{text} was deleted before its owners were set"));
-            }
-            Ok(Err(error)) => {
-                let reason = format!("restored without its owner: {}", error.server_message());
-                self.report.error(&text, waiting.namespace.as_deref(), &reason);
-            }
-            Err(Refusal::Run(error)) => return Err(error),
-            Err(Refusal::Object(reason)) => self.report.error(&text, waiting.namespace.as_deref(), &reason),
-        }
-        Ok(())
     }
 
     /// Gives the plan out.

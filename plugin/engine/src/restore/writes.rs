@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use backup_plan::restore::existing::FIELD_MANAGER;
 use bytes::Bytes;
 use serde_json::json;
 
@@ -15,8 +16,6 @@ use super::{
     run::Run,
 };
 use crate::api::{ApiClient, ApiError, PatchKind};
-
-pub(super) use backup_plan::restore::existing::FIELD_MANAGER;
 
 /// A way to write.
 pub(super) struct Writes {
@@ -68,8 +67,12 @@ impl Writes {
 
     /// DELETE of the object with this UID and no other; what it owns goes in the background.
     pub(super) async fn delete(&self, path: &str, uid: &str) -> Result<(), ApiError> {
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
+        let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
             "propagationPolicy": "Background"});
+        if self.is_dry {
+            // The server reads no query beside a body: a dry run that stands there alone deletes.
+            options["dryRun"] = json!(["All"]);
+        }
         self.api
             .delete_with(&self.path(path), options.to_string().into())
             .await

@@ -115,6 +115,16 @@ pub const RESTORED: &[IgnoredPath] = &[
         r#"metadata.annotations["deployment.kubernetes.io/revision"]"#,
         "counted by the deployment controller",
     ),
+    ignored(
+        JOBS,
+        "metadata.labels.controller-uid",
+        "the job's UID, taken over from its template",
+    ),
+    ignored(
+        JOBS,
+        r#"metadata.labels["batch.kubernetes.io/controller-uid"]"#,
+        "the job's UID, taken over from its template",
+    ),
     ignored(JOBS, "spec.selector.matchLabels.controller-uid", "the job's UID"),
     ignored(
         JOBS,

@@ -8,7 +8,6 @@
 //! what a restored controller made again is as good as restored; service accounts are completed, because the cluster makes
 //! one in each namespace, unless a policy names them; only then the policy speaks.
 
-use jiff::Timestamp;
 use serde_json::Value;
 use velero_model::resource::ApiKind;
 
@@ -33,8 +32,6 @@ pub struct Rules {
     pub live_options: Options,
     /// Whether differences show what Secrets hold.
     pub secrets: Secrets,
-    /// Since when an earlier run of this very restore may have written objects, if it is one that is taken up.
-    pub resumes: Option<Timestamp>,
 }
 
 /// The two sides.
@@ -52,6 +49,8 @@ pub struct Existing<'a> {
     pub live: &'a Value,
     /// Whether a write of ours may have made it.
     pub perhaps_ours: bool,
+    /// Since when an earlier run of this very restore may have written objects (RFC 3339, whole seconds, UTC).
+    pub resumed_since: Option<&'a str>,
     /// Whether its owner is deleted and made anew by this restore, so that the garbage collector will delete it.
     pub owner_is_recreated: bool,
     /// Whether objects that it owns came before it, and would be deleted with it.
@@ -110,7 +109,7 @@ const OWNER_RECREATED: &str = "its owner is recreated, and it is made anew with 
 
 /// Decides.
 pub fn decide(existing: &Existing<'_>, rules: &Rules) -> Decision {
-    if (rules.resumes.is_some() || existing.perhaps_ours) && is_of_this_restore(existing, rules) {
+    if is_of_this_restore(existing, &rules.live_options) {
         // Fields are applied only to an object that was there.
         return if is_written_by_us(existing.live, "Apply") {
             Action::IsUpdated.into()
@@ -126,9 +125,10 @@ pub fn decide(existing: &Existing<'_>, rules: &Rules) -> Decision {
     }
     let differences = differences(existing, rules);
     if differences.is_empty() {
-        return match existing.perhaps_ours {
-            true => Action::IsMade.into(),
-            false => Action::Unchanged.into(),
+        return if existing.perhaps_ours {
+            Action::IsMade.into()
+        } else {
+            Action::Unchanged.into()
         };
     }
     let ruling = rules.policies.of(existing.kind);
@@ -184,39 +184,37 @@ fn recreate(existing: &Existing<'_>, differences: Vec<Difference>, note: Option<
 
 fn paths(differences: &[Difference]) -> String {
     const SHOWN: usize = 20;
-    let mut text = differences
+    let shown = differences
         .iter()
         .take(SHOWN)
         .map(|difference| difference.path.as_str())
         .collect::<Vec<_>>()
         .join(", ");
-    if differences.len() > SHOWN {
-        text.push_str(&format!(" and {} more", differences.len() - SHOWN));
+    match differences.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }
 
 fn is_service_account(kind: &ApiKind) -> bool {
     kind.group.is_empty() && kind.plural == "serviceaccounts"
 }
 
-fn is_of_this_restore(existing: &Existing<'_>, rules: &Rules) -> bool {
-    let live = existing.live;
+fn is_of_this_restore(existing: &Existing<'_>, options: &Options) -> bool {
+    if existing.resumed_since.is_none() && !existing.perhaps_ours {
+        return false;
+    }
+    let metadata = &existing.live["metadata"];
     if existing.kind.group.is_empty() && existing.kind.plural == "namespaces" {
         // As Velero's, ours carry no label.
-        return rules
-            .resumes
-            .is_some_and(|began| is_created_since(began, live) && is_written_by_us(live, "Update"));
+        let created = metadata["creationTimestamp"].as_str();
+        let is_since = created
+            .zip(existing.resumed_since)
+            .is_some_and(|(created, since)| created >= since);
+        return is_since && is_written_by_us(existing.live, "Update");
     }
-    let restore = &rules.live_options.restore_name;
-    !restore.is_empty() && live["metadata"]["labels"][RESTORE_LABEL].as_str() == Some(&*label_value(restore))
-}
-
-fn is_created_since(began: Timestamp, live: &Value) -> bool {
-    let created = live["metadata"]["creationTimestamp"].as_str();
-    created
-        .and_then(|created| created.parse::<Timestamp>().ok())
-        .is_some_and(|created| created.as_second() >= began.as_second())
+    !options.restore_name.is_empty()
+        && metadata["labels"][RESTORE_LABEL].as_str() == Some(&*label_value(&options.restore_name))
 }
 
 /// Whether a restore has written fields of it by this kind of operation.
@@ -324,7 +322,6 @@ mod tests {
                 ..Options::default()
             },
             secrets: Secrets::Masked,
-            resumes: None,
         }
     }
 
@@ -345,6 +342,7 @@ mod tests {
             dropped: &[],
             live,
             perhaps_ours: false,
+            resumed_since: None,
             owner_is_recreated: false,
             owns_earlier_objects: false,
             refusal: None,
@@ -397,69 +395,61 @@ mod tests {
 
     #[test]
     fn what_this_restore_made_counts_as_made() {
-        let lost = decided("configmaps", map("1"), &map("1"), "fail", |existing| {
-            existing.perhaps_ours = true;
-        });
-        assert_eq!(word(&lost), "made");
-        let mut live = map("2");
-        live["metadata"]["labels"] = json!({"velero.io/restore-name": "r"});
-        let lost = decided("configmaps", map("1"), &live, "fail", |existing| {
-            existing.perhaps_ours = true;
-        });
-        assert_eq!(word(&lost), "made");
-        // A restore of this name may have been done long ago, of another backup.
-        let earlier = decided("configmaps", map("1"), &live, "none", |_| {});
-        assert_eq!(word(&earlier), "leave");
-    }
-
-    #[test]
-    fn a_restore_that_is_taken_up_knows_what_it_did() {
-        let resumed = |plural: &str, mut live: Value| {
-            let kinds = kinds();
-            let kind = &kinds.iter().find(|kind| kind.api.plural == plural).unwrap().api;
-            live["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:10Z");
-            let rules = Rules {
-                resumes: Some("2026-01-01T00:00:10.7Z".parse().unwrap()),
-                ..rules("fail")
-            };
-            let mut body = live.clone();
-            body["data"] = json!({"in": "the backup"});
-            let restored = transform(kind, body, &rules.live_options, &|_| VolumeFate::Kept);
-            let existing = Existing {
-                kind,
-                restored: &restored,
-                references: &[],
-                dropped: &[],
-                live: &live,
-                perhaps_ours: false,
-                owner_is_recreated: false,
-                owns_earlier_objects: false,
-                refusal: None,
-            };
-            word(&decide(&existing, &rules))
-        };
-        let of = |label: &str, manager: &str, operation: &str| {
-            let mut live = map("1");
-            live["metadata"]["labels"] = json!({"velero.io/restore-name": label});
-            live["metadata"]["managedFields"] = json!([{"manager": manager, "operation": operation}]);
+        const SINCE: &str = "2026-11-22T10:00:00Z";
+        let ours = |operation: &str, created: &str| {
+            let mut live = map("2");
+            live["metadata"]["labels"] = json!({"velero.io/restore-name": "r", "team": "x"});
+            live["metadata"]["creationTimestamp"] = created.into();
+            live["metadata"]["managedFields"] = json!([{"manager": FIELD_MANAGER, "operation": operation}]);
             live
         };
-        assert_eq!(resumed("configmaps", of("r", FIELD_MANAGER, "Update")), "made");
-        assert_eq!(resumed("configmaps", of("r", FIELD_MANAGER, "Apply")), "updated");
-        assert_eq!(
-            resumed("configmaps", of("other", FIELD_MANAGER, "Update")),
-            "refuse"
-        );
-        assert_eq!(
-            resumed("namespaces", of("other", FIELD_MANAGER, "Update")),
-            "made"
-        );
-        assert_eq!(resumed("namespaces", of("other", "kubectl", "Update")), "refuse");
-        assert!(!is_created_since(
-            "2026-01-01T00:00:11Z".parse().unwrap(),
-            &json!({
-            "metadata": {"creationTimestamp": "2026-01-01T00:00:10Z"}})
-        ));
+        for (plural, live, since, expected) in [
+            (
+                "configmaps",
+                ours("Update", "2026-11-22T10:00:01Z"),
+                Some(SINCE),
+                "made",
+            ),
+            (
+                "configmaps",
+                ours("Apply", "2026-11-22T09:00:00Z"),
+                Some(SINCE),
+                "updated",
+            ),
+            // The name was used before, by a restore that ended.
+            (
+                "configmaps",
+                ours("Update", "2026-11-22T10:00:01Z"),
+                None,
+                "refuse",
+            ),
+            (
+                "namespaces",
+                ours("Update", "2026-11-22T10:00:00Z"),
+                Some(SINCE),
+                "made",
+            ),
+            (
+                "namespaces",
+                ours("Update", "2026-11-22T09:59:59Z"),
+                Some(SINCE),
+                "refuse",
+            ),
+            ("configmaps", map("2"), Some(SINCE), "refuse"),
+        ] {
+            let decision = decided(plural, map("1"), &live, "fail", |existing| {
+                existing.resumed_since = since;
+            });
+            assert_eq!(word(&decision), expected, "{live}");
+        }
+        let lost = |live: &Value| {
+            decided("configmaps", map("1"), live, "fail", |existing| {
+                existing.perhaps_ours = true;
+            })
+        };
+        assert_eq!(word(&lost(&map("1"))), "made");
+        assert_eq!(word(&lost(&ours("Update", SINCE))), "made");
+        assert_eq!(word(&lost(&map("2"))), "refuse");
     }
 
     #[test]
@@ -551,6 +541,7 @@ mod tests {
                 dropped: &[],
                 live,
                 perhaps_ours: false,
+                resumed_since: None,
                 owner_is_recreated: false,
                 owns_earlier_objects: false,
                 refusal: None,
@@ -583,6 +574,7 @@ mod tests {
             dropped: &gone,
             live: &none,
             perhaps_ours: false,
+            resumed_since: None,
             owner_is_recreated: false,
             owns_earlier_objects: false,
             refusal: None,

@@ -34,7 +34,7 @@ pub fn needs(kind: &ApiKind, body: &Value) -> Vec<Need> {
         ("", "podtemplates") => pod(&mut needs, body, "/template/spec"),
         ("batch", "cronjobs") => pod(&mut needs, body, "/spec/jobTemplate/spec/template/spec"),
         ("apps" | "batch", _) | ("", "replicationcontrollers") => {
-            pod(&mut needs, body, "/spec/template/spec")
+            pod(&mut needs, body, "/spec/template/spec");
         }
         // A claim that names its volume is bound to it, whether or not there is a class of that name.
         ("", "persistentvolumeclaims") if body["spec"].get("volumeName").is_none() => {
