@@ -1,9 +1,6 @@
 //! `delete` by Velero: a DeleteBackupRequest each, so that snapshots, repositories and restores go too.
 
-use std::{
-    io::{self, IsTerminal},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use backup_engine::{
     catalog,
@@ -16,7 +13,7 @@ use velero_model::name::BackupName;
 use super::bucket;
 use crate::{
     arguments::global::OutputFormat,
-    commands::delete::{Options, confirm, needs_yes},
+    commands::delete::{Options, confirm},
     engine::Driven,
     exit::{Exit, Failure},
     request::Place,
@@ -38,9 +35,6 @@ pub(crate) async fn run(
             next: "leave it out, or use --engine direct",
         }
         .into());
-    }
-    if !session.common.yes && !io::stdin().is_terminal() {
-        return Err(needs_yes(names));
     }
     check::writable(&driven.velero, &driven.location)?;
     let bucket = bucket(session, place).await?;

@@ -151,10 +151,10 @@ pub(crate) fn is_out_of_reach(failure: &Failure) -> bool {
     match failure {
         Failure::Storage(_)
         | Failure::Catalog(CatalogError::Storage(_))
-        | Failure::Location(LocationError::BackupStorageLocation { .. }) => true,
+        | Failure::Location(LocationError::BackupStorageLocation { .. })
         // The Secret with the credentials, or the right to read it.
+        | Failure::NotFound(_) => true,
         Failure::Api(error) => error.is_forbidden(),
-        Failure::NotFound(_) => true,
         _ => false,
     }
 }
