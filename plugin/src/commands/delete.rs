@@ -10,7 +10,7 @@ use velero_model::name::BackupName;
 use super::velero;
 use crate::{
     arguments::global::OutputFormat,
-    engine::{self, Engine},
+    engine::{self, Cluster, Engine},
     exit::{Exit, Failure},
     request::Place,
     session::{Opened, Session},
@@ -35,7 +35,7 @@ pub(crate) async fn run(
         if !session.common.yes && !io::stdin().is_terminal() {
             return Err(needs_yes(names));
         }
-        let chosen = engine::choose(session, place).await?;
+        let chosen = engine::choose(session, place, Cluster::IfThere).await?;
         view::say(&format!("deleting {}: {}", listed(names), chosen.words));
         if let Engine::Velero(driven) = chosen.engine {
             return velero::delete::run(session, place, names, options, &driven).await;

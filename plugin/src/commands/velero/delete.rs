@@ -78,7 +78,8 @@ async fn one(
     if !session.common.yes {
         confirm(session, name, &driven.place()).await?;
     }
-    let request = session.unless_interrupted(velero.request_deletion(name)).await?;
+    // Not dropped on Ctrl-C: afterwards nobody could say whether it was requested.
+    let request = velero.request_deletion(name).await?;
     if session.common.wait {
         wait(session, driven, name, &request).await?;
     }
