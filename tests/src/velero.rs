@@ -124,9 +124,11 @@ impl<'c> Velero<'c> {
 
     /// Creates an object of Velero's and does not wait.
     pub fn create(&self, kind: &str, name: &str, spec: Value) -> Result<Value> {
-        self.cluster().create(json!({
-            "apiVersion": "velero.io/v1", "kind": kind, "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec,
-        }))
+        let mut object = json!({
+            "apiVersion": "velero.io/v1", "kind": kind, "metadata": { "name": name, "namespace": NAMESPACE },
+        });
+        object["spec"] = spec;
+        self.cluster().create(object)
     }
 
     /// An object of Velero's, if it is there.
@@ -254,7 +256,7 @@ impl<'c> Velero<'c> {
     pub fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Ran> {
         let mut command = servers::command(self.builder.program)?;
         command
-            .args(["--namespace", NAMESPACE])
+            .args(["--namespace", NAMESPACE, "--colorized=false"])
             .args(arguments)
             .env("KUBECONFIG", self.cluster().kubeconfig())
             .env("HOME", self.folder.path())
@@ -272,6 +274,11 @@ impl<'c> Velero<'c> {
             self.log_tail()
         );
         Ok(())
+    }
+
+    /// A folder that goes away with it, for files of the caller.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Its process id.
