@@ -42,8 +42,17 @@ impl Driven {
     }
 }
 
+/// Whether a command can do its work without a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cluster {
+    /// Without it there is nothing to do.
+    Needed,
+    /// The location is enough.
+    IfThere,
+}
+
 /// Chooses the engine for a location.
-pub(crate) async fn choose(session: &Session, place: &Place) -> Result<Chosen, Failure> {
+pub(crate) async fn choose(session: &Session, place: &Place, cluster: Cluster) -> Result<Chosen, Failure> {
     let word = session.common.engine;
     if word == EngineWord::Direct {
         return Ok(direct("asked for"));
@@ -66,12 +75,17 @@ pub(crate) async fn choose(session: &Session, place: &Place) -> Result<Chosen, F
     };
     let velero = match session.api().await {
         Ok(api) => Velero::new(api, namespace),
-        Err(Failure::Api(error)) if word == EngineWord::Auto => return Ok(unasked(namespace, &error)),
+        Err(Failure::Api(error)) if word == EngineWord::Auto && cluster == Cluster::IfThere => {
+            return Ok(unasked(namespace, &error));
+        }
         Err(failure) => return Err(failure),
     };
     let found = match session.unless_interrupted(locations(&velero, wanted)).await {
         Ok(found) => found,
-        Err(Failure::Velero(VeleroError::Api(error))) if word == EngineWord::Auto => {
+        // A server that answers serves whoever may not ask it this; one that does not answer fails the work too.
+        Err(Failure::Velero(VeleroError::Api(error)))
+            if word == EngineWord::Auto && (cluster == Cluster::IfThere || error.code().is_some()) =>
+        {
             return Ok(unasked(namespace, &error));
         }
         Err(Failure::Velero(VeleroError::Api(error))) if error.is_not_found() => {

@@ -124,9 +124,11 @@ impl<'c> Velero<'c> {
 
     /// Creates an object of Velero's and does not wait.
     pub fn create(&self, kind: &str, name: &str, spec: Value) -> Result<Value> {
-        self.cluster().create(json!({
-            "apiVersion": "velero.io/v1", "kind": kind, "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec,
-        }))
+        let mut object = json!({
+            "apiVersion": "velero.io/v1", "kind": kind, "metadata": { "name": name, "namespace": NAMESPACE },
+        });
+        object["spec"] = spec;
+        self.cluster().create(object)
     }
 
     /// An object of Velero's, if it is there.

@@ -17,7 +17,7 @@ use velero_model::{outcome::Outcome, time};
 use super::{preview, velero};
 use crate::{
     arguments::global::{EngineWord, OutputFormat},
-    engine::{self, Engine},
+    engine::{self, Cluster, Engine},
     exit::{Exit, Failure},
     request::{ATTEMPTS, Create, describe_scope, numbered},
     session::{Opened, Session},
@@ -34,7 +34,7 @@ pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Fail
     let Some(place) = &request.place else {
         return preview(session, &request).await;
     };
-    let chosen = engine::choose(session, place).await?;
+    let chosen = engine::choose(session, place, Cluster::Needed).await?;
     if let Engine::Velero(driven) = chosen.engine {
         return velero::create::run(session, &request, place, &driven, &chosen.words).await;
     }

@@ -10,7 +10,7 @@ use velero_model::name::BackupName;
 use super::velero;
 use crate::{
     arguments::global::OutputFormat,
-    engine::{self, Engine},
+    engine::{self, Cluster, Engine},
     exit::{Exit, Failure},
     request::Place,
     session::{Opened, Session},
@@ -32,7 +32,10 @@ pub(crate) async fn run(
     options: Options,
 ) -> Result<Exit, Failure> {
     if !options.dry_run {
-        let chosen = engine::choose(session, place).await?;
+        if !session.common.yes && !io::stdin().is_terminal() {
+            return Err(needs_yes(names));
+        }
+        let chosen = engine::choose(session, place, Cluster::IfThere).await?;
         view::say(&format!("deleting {}: {}", listed(names), chosen.words));
         if let Engine::Velero(driven) = chosen.engine {
             return velero::delete::run(session, place, names, options, &driven).await;
@@ -40,9 +43,6 @@ pub(crate) async fn run(
         engine::must_wait(session)?;
     }
     let opened = session.open(place).await?;
-    if !options.dry_run && !session.common.yes && !io::stdin().is_terminal() {
-        return Err(needs_yes(names));
-    }
     let mut exit = Exit::Done;
     let mut results = Vec::new();
     for name in names {
@@ -67,7 +67,7 @@ pub(crate) async fn run(
 }
 
 /// Nobody is there who could be asked.
-pub(super) fn needs_yes(names: &[BackupName]) -> Failure {
+fn needs_yes(names: &[BackupName]) -> Failure {
     Failure::Refused(format!(
         "{} would be deleted for good; give --yes, or run this on a terminal",
         listed(names)

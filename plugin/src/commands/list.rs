@@ -52,7 +52,7 @@ pub(crate) async fn run(
     sort_by: SortBy,
     selector: &Selector,
 ) -> Result<Exit, Failure> {
-    let (mut rows, location) = all(session, place).await?;
+    let (mut rows, location) = Box::pin(all(session, place)).await?;
     let missing = missing(&rows, names);
     rows.retain(|row| {
         (names.is_empty() || names.iter().any(|name| name.as_str() == row.name))

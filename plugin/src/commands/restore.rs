@@ -20,7 +20,7 @@ use velero_model::{
 use super::{modifiers, velero};
 use crate::{
     arguments::global::OutputFormat,
-    engine::{self, Engine},
+    engine::{self, Cluster, Engine},
     exit::{Exit, Failure},
     request::{ATTEMPTS, ObjectWord, Restore, RestoreSource, describe_scope, numbered},
     session::{Opened, Session},
@@ -31,7 +31,7 @@ use crate::{
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Failure> {
-    let chosen = engine::choose(session, &request.place).await?;
+    let chosen = engine::choose(session, &request.place, Cluster::Needed).await?;
     if let Engine::Velero(driven) = chosen.engine {
         return velero::restore::run(session, &request, &driven, &chosen.words).await;
     }

@@ -1,5 +1,5 @@
-//! Backups that a real Velero 1.18.3 wrote (`tests/golden`), without any of our files: everything works on them but what
-//! needs digests.
+//! Backups of the web shop that a real Velero 1.18.3 wrote (`tests/golden`), without any of our files: everything works on
+//! them but what needs digests. Other releases and kinds of backups: `tests/tests/velero/golden.rs`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -39,7 +39,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// A folder with the golden backups, and the plugin for it. Restores are the only thing that needs a cluster.
 fn place() -> Result<(Store, Plugin)> {
     let store = Store::folder()?;
-    copy(&golden().join("backups"), &store.path().join("backups"))?;
+    for name in NAMES {
+        let folder = Path::new("backups").join(name);
+        copy(&golden().join(&folder), &store.path().join(&folder))?;
+    }
     let plugin = Plugin::bare()?.with_store(&store);
     Ok((store, plugin))
 }

@@ -106,10 +106,14 @@ fn velero_shows_restores_and_deletes_a_backup_of_ours() -> Result<()> {
 
 #[test]
 fn velero_expires_backups_of_ours_and_is_not_disturbed_by_our_litter() -> Result<()> {
-    let store = Store::shared_versitygw()?;
+    let (store, other) = (Store::shared_versitygw()?, Store::shared_versitygw()?);
     let cluster = Cluster::builder().controllers(false).start()?;
     applications::install_kiosk(&cluster)?;
     let plugin = Plugin::new(&cluster, &store)?;
+    let plugin = plugin.with_env(
+        "KUBECTL_BACKUP_LOCATION",
+        &store.location_url_with_prefix("team/one"),
+    );
     plugin.run(["create", "kept", "-n", "kiosk"])?.ok();
     plugin
         .run(["create", "short", "-n", "kiosk", "--ttl", "1s"])?
@@ -118,43 +122,48 @@ fn velero_expires_backups_of_ours_and_is_not_disturbed_by_our_litter() -> Result
         .run(["restore", "kept", "--name", "ours", "-n", "kiosk"])?
         .ok();
     // A run that goes on, one that was killed, and what nobody knows.
-    for key in [
-        "backups/running/running-claim.json",
-        "backups/killed/killed.tar.gz",
-        "notes.txt",
-    ] {
-        let file = store.path().join(key);
-        fs::create_dir_all(file.parent().context("a folder")?)?;
-        fs::write(file, "{}")?;
-    }
     let litter = [
         "backups/killed/killed.tar.gz",
         "backups/running/running-claim.json",
         "notes.txt",
-    ];
+    ]
+    .map(|key| format!("team/one/{key}"));
+    for key in &litter {
+        let file = store.path().join(key);
+        fs::create_dir_all(file.parent().context("a folder")?)?;
+        fs::write(file, "{}")?;
+    }
 
-    let builder = Velero::builder(&cluster, &store).flag("--garbage-collection-frequency=1s");
+    let builder = Velero::builder(&cluster, &other).flag("--garbage-collection-frequency=1s");
     let mut velero = builder.start()?;
+    velero.add_location(
+        "one",
+        &store,
+        json!({ "objectStorage": { "prefix": "team/one" } }),
+    )?;
     velero.restart()?;
-    velero.wait_until_synced("kept")?;
+    let synced = velero.wait_until_synced("kept")?;
+    assert_eq!(synced["spec"]["storageLocation"], "one");
     cluster.wait_until("Velero to delete the expired backup", |_| {
-        Ok(keys_below(&store, "backups/short/")?.is_empty() && velero.get("Backup", "short")?.is_none())
+        let left = keys_below(&store, "team/one/backups/short/")?;
+        Ok(left.is_empty() && velero.get("Backup", "short")?.is_none())
     })?;
-    let known: Vec<_> = velero
-        .list("Backup")?
-        .into_iter()
-        .map(|backup| backup["metadata"]["name"].clone())
-        .collect();
+    let backups = velero.list("Backup")?;
+    let known: Vec<_> = backups.iter().map(|backup| &backup["metadata"]["name"]).collect();
     assert_eq!(known, ["kept"], "neither claims nor killed runs are backups");
-    velero.wait_for("BackupStorageLocation", LOCATION, &["Available"])?;
-    let log = velero.log()?;
-    assert!(!log.contains("invalid top-level"), "{}", velero.log_tail());
+    // Validated anew since the restart, with the litter in it.
+    velero.wait_for("BackupStorageLocation", "one", &["Available"])?;
+    assert!(
+        !velero.log()?.contains("invalid top-level"),
+        "{}",
+        velero.log_tail()
+    );
 
     velero.delete_backup("kept")?;
     let mut left = store.keys()?;
-    left.retain(|key| !litter.contains(&key.as_str()));
-    // Velero deletes the restores that it has objects for.
-    assert_eq!(keys_below(&store, "restores/ours/")?, left);
+    left.retain(|key| !litter.contains(key));
+    // Velero deletes the restores that it has objects for; our own record of a restore outlives its backup.
+    assert_eq!(left, keys_below(&store, "team/one/restores/ours/")?);
     assert!(!left.is_empty());
     Ok(())
 }
@@ -181,7 +190,7 @@ fn restored_by(program: Program) -> Result<()> {
     assert_eq!(restored["status"]["phase"], "Completed");
     let there = snapshot::in_namespace(&snapshot::of_cluster(&target)?, "kiosk");
     assert!(
-        before.len() > 15 && before.keys().eq(there.keys()),
+        before.len() > 10 && before.keys().eq(there.keys()),
         "{:?}\n{:?}",
         before.keys(),
         there.keys()

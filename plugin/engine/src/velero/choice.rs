@@ -366,7 +366,7 @@ mod tests {
             let asked = choose(
                 Wanted::Name("default"),
                 "velero",
-                &[location.clone()],
+                std::slice::from_ref(&location),
                 true,
                 now(),
             );

@@ -122,24 +122,24 @@ fn judge(request: Option<DeleteBackupRequest>, backup_is_there: bool) -> Deletio
 mod tests {
     use super::*;
 
-    fn request(phase: &str, errors: &[&str]) -> Option<DeleteBackupRequest> {
+    fn request(phase: &str, errors: &[&str]) -> DeleteBackupRequest {
         let mut request = DeleteBackupRequest::new("d", "velero", "b", "u");
         request.status.phase = phase.into();
         request.status.errors = Some(errors.iter().map(|error| (*error).to_owned()).collect());
-        Some(request)
+        request
     }
 
     #[test]
     fn a_deletion_is_over_when_the_backup_is_gone_or_errors_are_told() {
         let failed = || Deletion::Failed(vec!["no".into()]);
         let table = [
-            (request("", &[]), true, Deletion::UnderWay),
-            (request("InProgress", &[]), true, Deletion::UnderWay),
-            (request("Processed", &[]), true, Deletion::UnderWay),
-            (request("Processed", &["no"]), true, failed()),
-            (request("Processed", &["no"]), false, failed()),
-            (request("Processed", &[]), false, Deletion::Done),
-            (request("InProgress", &[]), false, Deletion::Done),
+            (Some(request("", &[])), true, Deletion::UnderWay),
+            (Some(request("InProgress", &[])), true, Deletion::UnderWay),
+            (Some(request("Processed", &[])), true, Deletion::UnderWay),
+            (Some(request("Processed", &["no"])), true, failed()),
+            (Some(request("Processed", &["no"])), false, failed()),
+            (Some(request("Processed", &[])), false, Deletion::Done),
+            (Some(request("InProgress", &[])), false, Deletion::Done),
             (None, false, Deletion::Done),
             (None, true, Deletion::NoRequest),
         ];

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long Velero may take to sign.
-const SIGNED_WITHIN: Duration = Duration::from_secs(60);
+const SIGNED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Between two looks for the URL.
 const POLL: Duration = Duration::from_millis(200);
@@ -69,7 +69,7 @@ impl Download<'_> {
         let url = self.signed_url(&what, kind, name).await?;
         let answer = match self.get(&url).await {
             Ok(answer) => answer,
-            Err(problem) => return Err(self.unreachable(what, &url, problem)),
+            Err(problem) => return Err(self.unreachable(what, &url, &problem)),
         };
         match answer.status() {
             StatusCode::OK => {}
@@ -193,7 +193,7 @@ impl Download<'_> {
         Ok(Some(roots).filter(|roots| !roots.is_empty()))
     }
 
-    fn unreachable(&self, what: String, url: &str, problem: String) -> VeleroError {
+    fn unreachable(&self, what: String, url: &str, problem: &str) -> VeleroError {
         let host = url
             .parse::<Uri>()
             .ok()

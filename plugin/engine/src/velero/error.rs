@@ -156,7 +156,7 @@ pub enum VeleroError {
         after: Duration,
         /// The last answer.
         #[source]
-        source: ApiError,
+        source: Box<ApiError>,
     },
     /// A file that Velero should hand out.
     #[error("{what}: {problem}; {next}")]

@@ -84,7 +84,7 @@ impl Velero {
                         return Err(VeleroError::Lost {
                             what: self.what(kind, name),
                             after: heard.elapsed(),
-                            source,
+                            source: Box::new(source),
                         });
                     }
                     progress.set_step("the API server does not answer; waiting for it");

@@ -117,7 +117,7 @@ pub fn backup(
 fn backup_spec(request: &BackupRequest, kinds: &[DiscoveredKind]) -> Result<BackupSpec, VeleroError> {
     let scope = &request.scope;
     let mut spec = BackupSpec {
-        included_namespaces: namespaces(&scope.included_namespaces)?.or_else(everything),
+        included_namespaces: namespaces(&scope.included_namespaces)?.or_else(|| Some(everything())),
         excluded_namespaces: namespaces(&scope.excluded_namespaces)?,
         included_resources: resources("--include-resources", &scope.included_resources, kinds)?,
         excluded_resources: resources("--exclude-resources", &scope.excluded_resources, kinds)?,
@@ -150,8 +150,8 @@ fn backup_spec(request: &BackupRequest, kinds: &[DiscoveredKind]) -> Result<Back
     Ok(spec)
 }
 
-fn everything() -> Option<Vec<String>> {
-    Some(vec!["*".to_owned()])
+fn everything() -> Vec<String> {
+    vec!["*".to_owned()]
 }
 
 /// Where no namespaces were picked, cluster-scoped objects belong to the backup: Velero takes them only if they are asked
@@ -169,7 +169,7 @@ fn ask_for_cluster_scoped(scope: &Scope, spec: &mut BackupSpec) {
     }
     let namespaced = spec.included_namespace_scoped_resources.as_deref();
     if spec.included_cluster_scoped_resources.is_none() && namespaced.is_none_or(|words| words == ["*"]) {
-        spec.included_cluster_scoped_resources = everything();
+        spec.included_cluster_scoped_resources = Some(everything());
     }
 }
 
@@ -183,7 +183,7 @@ fn namespaces(words: &[String]) -> Result<Option<Vec<String>>, VeleroError> {
         return Ok(None);
     }
     if is_all(words) {
-        return Ok(everything());
+        return Ok(Some(everything()));
     }
     let mut expanded: Vec<String> = Vec::new();
     for word in words {
@@ -217,7 +217,7 @@ fn resources(
         .resolve_all(kinds)
         .map_err(|source| ScopeError::Resource { flag, source })?;
     if set.has_everything() {
-        return Ok(everything());
+        return Ok(Some(everything()));
     }
     Ok(Some(set.groups().map(str::to_owned).collect()))
 }
@@ -275,7 +275,7 @@ pub fn restore(
     };
     let spec = RestoreSpec {
         backup_name: wish.backup.to_string(),
-        included_namespaces: namespaces(&scope.included_namespaces)?.or_else(everything),
+        included_namespaces: namespaces(&scope.included_namespaces)?.or_else(|| Some(everything())),
         excluded_namespaces: namespaces(&scope.excluded_namespaces)?,
         included_resources: stored_resources(&scope.included_resources, kinds)?,
         excluded_resources: stored_resources(&scope.excluded_resources, kinds)?,
@@ -308,7 +308,7 @@ fn stored_resources(
         return Ok(None);
     }
     if names.words().iter().any(|word| word == "*") {
-        return Ok(everything());
+        return Ok(Some(everything()));
     }
     let mut words: Vec<String> = Vec::new();
     for word in names.words() {

@@ -124,15 +124,16 @@ async fn submit_free(
     let mut attempt = 1;
     loop {
         view::say(&format!("backup {}: {what}; to {}", wanted.name, driven.place()));
-        let tried = session.unless_interrupted(async {
-            check::name_is_free(&driven.velero, bucket, &wanted.name).await?;
-            let object = build(&wanted)?;
-            driven
-                .velero
-                .submit(Kind::Backup, wanted.name.as_str(), &object)
-                .await
-        });
-        match tried.await {
+        let object = build(&wanted)?;
+        let mut tried = session
+            .unless_interrupted(check::name_is_free(&driven.velero, bucket, &wanted.name))
+            .await;
+        if tried.is_ok() {
+            // Not dropped on Ctrl-C: afterwards nobody could say whether it was submitted.
+            let submitted = driven.velero.submit(Kind::Backup, wanted.name.as_str(), &object);
+            tried = submitted.await.map_err(Into::into);
+        }
+        match tried {
             Ok(()) => return Ok(wanted.name),
             Err(Failure::Velero(VeleroError::Exists { .. } | VeleroError::ExistsInStorage { .. }))
                 if request.name_is_made_up && attempt < ATTEMPTS =>

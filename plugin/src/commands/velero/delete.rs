@@ -1,9 +1,6 @@
 //! `delete` by Velero: a DeleteBackupRequest each, so that snapshots, repositories and restores go too.
 
-use std::{
-    io::{self, IsTerminal},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use backup_engine::{
     catalog,
@@ -16,7 +13,7 @@ use velero_model::name::BackupName;
 use super::bucket;
 use crate::{
     arguments::global::OutputFormat,
-    commands::delete::{Options, confirm, needs_yes},
+    commands::delete::{Options, confirm},
     engine::Driven,
     exit::{Exit, Failure},
     request::Place,
@@ -38,9 +35,6 @@ pub(crate) async fn run(
             next: "leave it out, or use --engine direct",
         }
         .into());
-    }
-    if !session.common.yes && !io::stdin().is_terminal() {
-        return Err(needs_yes(names));
     }
     check::writable(&driven.velero, &driven.location)?;
     let bucket = bucket(session, place).await?;
@@ -84,9 +78,11 @@ async fn one(
     if !session.common.yes {
         confirm(session, name, &driven.place()).await?;
     }
-    let request = session.unless_interrupted(velero.request_deletion(name)).await?;
+    // Not dropped on Ctrl-C: afterwards nobody could say whether it was requested.
+    let request = velero.request_deletion(name).await?;
     if session.common.wait {
         wait(session, driven, name, &request).await?;
+        session.unless_interrupted(own_records(bucket, name)).await?;
     }
     let done = if session.common.wait {
         "deleted by Velero"
@@ -114,6 +110,35 @@ async fn wait(session: &Session, driven: &Driven, name: &BackupName, request: &s
         view::say(&format!("Velero goes on deleting backup {name}"));
     }
     Ok(waited?)
+}
+
+/// Records of restores that this tool made from the backup go with it. Velero deletes only those that it has objects for.
+async fn own_records(bucket: Option<&Arc<dyn Bucket>>, name: &BackupName) -> Result<(), Failure> {
+    let Some(bucket) = bucket else {
+        return Ok(());
+    };
+    let restores = match catalog::restores(bucket).await {
+        Ok(restores) => restores,
+        Err(error) => {
+            view::warn(&format!(
+                "records of restores from backup {name} may be left: {error}"
+            ));
+            return Ok(());
+        }
+    };
+    let ours = restores.into_iter().filter(|restore| {
+        let record = restore.record.as_ref();
+        record.is_some_and(|record| record.backup == name.as_str())
+    });
+    for restore in ours {
+        if let Err(error) = catalog::delete_restore(bucket, &restore.name).await {
+            view::warn(&format!(
+                "the record of restore {} is left: {error}",
+                restore.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Velero knows no holds, so they are looked at here, as far as the bucket can be read.

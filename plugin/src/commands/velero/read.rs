@@ -17,7 +17,7 @@ use velero_model::{
 };
 
 use crate::{
-    engine::{self, Driven, Engine},
+    engine::{self, Cluster, Driven, Engine},
     exit::Failure,
     request::Place,
     session::Session,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a cluster may take to say whether it has a Velero, where the bucket has answered already.
-const ASKED_WITHIN: Duration = Duration::from_secs(5);
+const ASKED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A backup that can be read, and the temporary folder that may hold it.
 pub(crate) struct Readable {
@@ -135,7 +135,7 @@ pub(crate) async fn restore(
 /// Says where this comes from.
 pub(crate) fn through_velero(failure: &Failure) {
     view::warn(&format!(
-        "the bucket cannot be read from here, so this comes through Velero's API: {failure}"
+        "the bucket cannot be read from here, so this comes through Velero's API, and sizes are of what was fetched: {failure}"
     ));
 }
 
@@ -151,10 +151,10 @@ pub(crate) fn is_out_of_reach(failure: &Failure) -> bool {
     match failure {
         Failure::Storage(_)
         | Failure::Catalog(CatalogError::Storage(_))
-        | Failure::Location(LocationError::BackupStorageLocation { .. }) => true,
+        | Failure::Location(LocationError::BackupStorageLocation { .. })
         // The Secret with the credentials, or the right to read it.
+        | Failure::NotFound(_) => true,
         Failure::Api(error) => error.is_forbidden(),
-        Failure::NotFound(_) => true,
         _ => false,
     }
 }
@@ -162,7 +162,7 @@ pub(crate) fn is_out_of_reach(failure: &Failure) -> bool {
 /// The Velero that has the place as its own. Whether there is one is only asked briefly where the bucket has answered.
 pub(crate) async fn velero(session: &Session, place: &Place, briefly: bool) -> Option<Box<Driven>> {
     let limit = if briefly { ASKED_WITHIN } else { Duration::MAX };
-    match tokio::time::timeout(limit, engine::choose(session, place)).await {
+    match tokio::time::timeout(limit, engine::choose(session, place, Cluster::IfThere)).await {
         Ok(Ok(chosen)) => match chosen.engine {
             Engine::Velero(driven) => Some(driven),
             Engine::Direct => {

@@ -11,6 +11,7 @@ use backup_engine::{
     storage::Bucket,
     velero::{Kind, VeleroError, check, fetch, submit},
 };
+use backup_plan::kinds::DiscoveredKind;
 use serde_json::json;
 use velero_model::{
     api_object::{DownloadTargetKind as File, Run},
@@ -136,7 +137,7 @@ pub(crate) async fn run(
             restore_volumes: request.restore_volumes,
             resource_modifier,
         };
-        match session.unless_interrupted(submit(driven, &wish, &kinds)).await {
+        match submit(session, driven, &wish, &kinds).await {
             Err(Failure::Velero(VeleroError::Exists { .. }))
                 if request.name.is_none() && attempt < ATTEMPTS =>
             {
@@ -158,19 +159,23 @@ pub(crate) async fn run(
 
 /// Everything that can be refused is refused before the object exists.
 async fn submit(
+    session: &Session,
     driven: &Driven,
     wish: &submit::RestoreWish<'_>,
-    kinds: &[backup_plan::kinds::DiscoveredKind],
-) -> Result<(), VeleroError> {
-    let object = submit::restore(wish, driven.velero.namespace(), kinds)?;
-    check::not_there(&driven.velero, Kind::Restore, wish.name).await?;
-    if let Some(config_map) = wish.resource_modifier {
-        check::config_map_exists(&driven.velero, config_map).await?;
-    }
-    driven
-        .velero
-        .submit(Kind::Restore, wish.name.as_str(), &object)
-        .await
+    kinds: &[DiscoveredKind],
+) -> Result<(), Failure> {
+    let velero = &driven.velero;
+    let object = submit::restore(wish, velero.namespace(), kinds)?;
+    let checks = async {
+        check::not_there(velero, Kind::Restore, wish.name).await?;
+        match wish.resource_modifier {
+            Some(config_map) => check::config_map_exists(velero, config_map).await,
+            None => Ok(()),
+        }
+    };
+    session.unless_interrupted(checks).await?;
+    // Not dropped on Ctrl-C: afterwards nobody could say whether it was submitted.
+    Ok(velero.submit(Kind::Restore, wish.name.as_str(), &object).await?)
 }
 
 /// The backup to restore, which Velero knows by now and can restore.
