@@ -31,6 +31,8 @@ pub enum Program {
     Velero,
     /// Velero's plugin for S3.
     VeleroPluginForAws,
+    /// Velero's resource modifiers as a filter.
+    VeleroModifiers,
 }
 
 impl Program {
@@ -44,6 +46,7 @@ impl Program {
             Self::Versitygw => "versitygw",
             Self::Velero => "velero",
             Self::VeleroPluginForAws => "velero-plugin-for-aws",
+            Self::VeleroModifiers => "velero-modifiers",
         }
     }
 
@@ -53,6 +56,7 @@ impl Program {
             Self::Versitygw => &VERSITYGW,
             Self::Velero => &VELERO,
             Self::VeleroPluginForAws => &VELERO_PLUGIN_FOR_AWS,
+            Self::VeleroModifiers => &VELERO_MODIFIERS,
         }
     }
 }
@@ -114,6 +118,15 @@ const VELERO_PLUGIN_FOR_AWS: Module = Module {
     title: "velero-plugin-for-aws 1.14.3",
     minutes: 1,
     package: "github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+const VELERO_MODIFIERS: Module = Module {
+    name: "velero-modifiers",
+    title: "the resource modifiers of velero 1.18.3",
+    minutes: 3,
+    package: ".",
     linker_flags: "-s -w",
     links: &[],
 };

@@ -7,6 +7,7 @@ mod applications;
 mod custom_resources;
 mod existing;
 mod interruption;
+mod moving;
 mod owners;
 mod selection;
 mod services;
