@@ -26,7 +26,7 @@ fn said(summary: &RestoreSummary) -> String {
     summary.warnings.join("\n")
 }
 
-const RULES: &str = r#"
+const RULES: &str = r"
 version: v1
 resourceModifierRules:
 - conditions: {groupResource: deployments.apps, namespaces: [NAMESPACE]}
@@ -41,7 +41,7 @@ resourceModifierRules:
 - conditions: {groupResource: secrets}
   mergePatches:
   - patchData: 'metadata: {labels: {never: used}}'
-"#;
+";
 
 #[test]
 fn a_copy_gets_other_classes_images_and_values_and_its_references_follow() -> Result<()> {
