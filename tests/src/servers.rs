@@ -35,6 +35,8 @@ pub enum Program {
     Velero116,
     /// Velero's plugin for S3.
     VeleroPluginForAws,
+    /// Velero's resource modifiers as a filter.
+    VeleroModifiers,
 }
 
 impl Program {
@@ -50,6 +52,7 @@ impl Program {
             Self::Velero117 => "velero-1.17",
             Self::Velero116 => "velero-1.16",
             Self::VeleroPluginForAws => "velero-plugin-for-aws",
+            Self::VeleroModifiers => "velero-modifiers",
         }
     }
 
@@ -61,6 +64,7 @@ impl Program {
             Self::Velero117 => &VELERO_117,
             Self::Velero116 => &VELERO_116,
             Self::VeleroPluginForAws => &VELERO_PLUGIN_FOR_AWS,
+            Self::VeleroModifiers => &VELERO_MODIFIERS,
         }
     }
 }
@@ -140,6 +144,15 @@ const VELERO_PLUGIN_FOR_AWS: Module = Module {
     title: "velero-plugin-for-aws 1.14.3",
     minutes: 1,
     package: "github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+const VELERO_MODIFIERS: Module = Module {
+    name: "velero-modifiers",
+    title: "the resource modifiers of velero 1.18.3",
+    minutes: 3,
+    package: ".",
     linker_flags: "-s -w",
     links: &[],
 };

@@ -8,6 +8,7 @@ mod custom_resources;
 mod existing;
 mod interruption;
 mod killed;
+mod moving;
 mod operator;
 mod owners;
 mod plan;

@@ -4,7 +4,7 @@
 //! cluster and in the backup. One that this very claim left behind when it was deleted is given back to it: it holds the
 //! data, and nothing but the dead claim's UID keeps the new claim from it.
 
-use backup_plan::restore::transform::{VolumeFate, volume_fate};
+use backup_plan::restore::transform::{Options, VolumeFate, volume_fate};
 use serde_json::{Value, json};
 use velero_model::resource::ApiKind;
 
@@ -93,7 +93,16 @@ async fn live_fate(
     claim: &Value,
     subject: &Subject,
 ) -> Result<VolumeFate, Refusal> {
-    match holder(live, claim, subject) {
+    let holder = holder(live, claim, subject);
+    if !matches!(holder, Holder::Other(_))
+        && let Some(message) = other_class(&run.options, volume, live, claim)
+    {
+        run.report.warn(
+            subject.namespace.as_deref(),
+            &format!("{}: {message}", subject.text()),
+        );
+    }
+    match holder {
         Holder::Nobody | Holder::ThisClaim => Ok(VolumeFate::Kept),
         Holder::ThisClaimBefore => {
             let patch = json!({"metadata": {"uid": live["metadata"]["uid"]},
@@ -121,6 +130,24 @@ async fn live_fate(
             Ok(VolumeFate::Missing)
         }
     }
+}
+
+/// Why a claim whose class is mapped will not bind to the volume that waits for it.
+fn other_class(options: &Options, volume: &str, live: &Value, claim: &Value) -> Option<String> {
+    let class = |object: &Value| {
+        object["spec"]["storageClassName"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (has, had) = (class(live), class(claim));
+    let wants = options.storage_class_mapping.get(&had)?;
+    (has != *wants).then(|| {
+        format!(
+            "its volume {volume} is in the cluster with storage class {has:?}, and --storage-class-mappings gives the claim \
+             {wants:?}, so the two will not be bound; give the volume the class {wants:?}, or leave the mapping out"
+        )
+    })
 }
 
 /// Whose a volume of the cluster is.
@@ -154,6 +181,23 @@ fn holder(live: &Value, claim: &Value, subject: &Subject) -> Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_claim_that_would_not_find_its_volume_is_named() {
+        let options = Options {
+            storage_class_mapping: [("fast".to_owned(), "slow".to_owned())].into(),
+            ..Options::default()
+        };
+        let of = |class: &str| json!({"spec": {"storageClassName": class}});
+        for (live, claim, warns) in [
+            ("fast", "fast", true),
+            ("slow", "fast", false),
+            ("fast", "other", false),
+        ] {
+            let message = other_class(&options, "v", &of(live), &of(claim));
+            assert_eq!(message.is_some(), warns, "{live} {claim}");
+        }
+    }
 
     #[test]
     fn a_volume_goes_back_only_to_the_claim_that_left_it() {

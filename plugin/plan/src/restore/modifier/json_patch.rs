@@ -150,7 +150,16 @@ fn is_number_in_go(text: &str) -> bool {
         });
     }
     let starts = unsigned.starts_with(|char: char| char.is_ascii_digit() || char == '.');
-    starts && text.parse::<f64>().is_ok_and(f64::is_finite)
+    // Underscores may stand between digits.
+    let is_digit = |part: Option<char>| part.is_some_and(|char| char.is_ascii_digit());
+    let mut parts = unsigned.split('_').peekable();
+    let mut separates = true;
+    while let Some(part) = parts.next() {
+        if let Some(next) = parts.peek() {
+            separates &= is_digit(part.chars().next_back()) && is_digit(next.chars().next());
+        }
+    }
+    starts && separates && unsigned.replace('_', "").parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 impl Operation {
@@ -388,6 +397,8 @@ mod tests {
             ("Inf", None),
             ("+5", None),
             ("0x1p4", None),
+            ("1_000", None),
+            ("1__0", Some(json!("1__0"))),
             ("a\"b", None),
             ("two\nlines", None),
             ("{oops", None),
