@@ -5,20 +5,22 @@
 //! rely on its kinds being served, on the namespace [`NAMESPACE`], and on nothing of it outliving the process: Velero
 //! runs its plugins as processes of their own, so its whole process group goes when this process does.
 
+mod server;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, free_port};
+use self::server::Process;
+use crate::cluster::Cluster;
 use crate::plugin::{Ran, Running};
-use crate::process::{self, Server};
+use crate::process;
 use crate::scratch::Scratch;
 use crate::servers::{self, Program};
 use crate::store::Store;
@@ -59,9 +61,12 @@ impl<'c> VeleroBuilder<'c> {
 
     /// Installs what is not there yet, starts it and waits until its default location is Available.
     pub fn start(self) -> Result<Velero<'c>> {
-        install(self.cluster, self.program)?;
+        server::install(self.cluster, self.program)?;
         let folder = Scratch::new("velero-")?;
-        fs::write(credentials(&folder), credentials_file(self.store)?)?;
+        fs::write(
+            server::credentials(&folder),
+            server::credentials_file(self.store)?,
+        )?;
         let velero = Velero {
             process: Process::start(&self, &folder)?,
             builder: self,
@@ -293,134 +298,8 @@ impl<'c> Velero<'c> {
 
     /// All that the server printed.
     pub fn log(&self) -> Result<String> {
-        Ok(fs::read_to_string(log(&self.folder))?)
+        Ok(fs::read_to_string(server::log(&self.folder))?)
     }
-}
-
-/// The server and all that it started.
-struct Process {
-    server: Server,
-    sweeper: Child,
-}
-
-impl Process {
-    fn start(builder: &VeleroBuilder<'_>, folder: &Scratch) -> Result<Self> {
-        let plugin = servers::binary(Program::VeleroPluginForAws)?;
-        let mut command = servers::command(builder.program)?;
-        command
-            .args(["server", "--namespace", NAMESPACE, "--plugin-dir"])
-            .arg(plugin.parent().context("the plugin lies in no folder")?)
-            .args(["--metrics-address", &format!("127.0.0.1:{}", free_port()?)])
-            .args(["--profiler-address", &format!("127.0.0.1:{}", free_port()?)])
-            .args(["--backup-sync-period", "1s", "--store-validation-frequency", "5s"])
-            .args(&builder.flags)
-            .env("KUBECONFIG", builder.cluster.kubeconfig())
-            .env("AWS_SHARED_CREDENTIALS_FILE", credentials(folder))
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("HOME", folder.path())
-            .env("TMPDIR", folder.path())
-            .process_group(0);
-        let server = Server::start("velero", command, &log(folder))?;
-        let sweeper = sweeper(server.pid())?;
-        Ok(Self { server, sweeper })
-    }
-
-    fn stop(&mut self) {
-        self.server.stop();
-        // The end of its input is what it waits for.
-        drop(self.sweeper.stdin.take());
-        let _ = self.sweeper.wait();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// A shell that kills a process group when this process lets go of it or ends, however it ends.
-fn sweeper(group: u32) -> Result<Child> {
-    Command::new("/bin/sh")
-        .args([
-            "-c",
-            "trap '' INT TERM HUP; read -r _; kill -s KILL -- \"-$1\" 2>/dev/null",
-            "sweeper",
-            &group.to_string(),
-        ])
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("/bin/sh does not start")
-}
-
-fn log(folder: &Scratch) -> std::path::PathBuf {
-    folder.join("velero.log")
-}
-
-fn credentials(folder: &Scratch) -> std::path::PathBuf {
-    folder.join("aws-credentials")
-}
-
-/// Its definitions, its namespace, and the Deployment without which its restores fail. A second time changes nothing.
-fn install(cluster: &Cluster, program: Program) -> Result<()> {
-    let mut command = servers::command(program)?;
-    command
-        .args(["install", "--crds-only", "--dry-run", "-o", "yaml"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let output = process::spawn(command)?.wait_with_output()?;
-    ensure!(
-        output.status.success(),
-        "velero install: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    cluster.apply(&String::from_utf8_lossy(&output.stdout))?;
-    cluster.kubectl_ok(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd",
-        "-l",
-        "component=velero",
-    ])?;
-    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-    cluster.apply(&namespace.to_string())?;
-    let labels = json!({ "app": "velero" });
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "velero", "namespace": NAMESPACE },
-        "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": {
-            "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "velero", "image": "velero" }] } } },
-    });
-    cluster.apply(&deployment.to_string())?;
-    for kind in [
-        "Backup",
-        "Restore",
-        "BackupStorageLocation",
-        "DeleteBackupRequest",
-        "DownloadRequest",
-        "Schedule",
-    ] {
-        cluster.wait_until(&format!("Velero's kind {kind} to be served"), |cluster| {
-            Ok(cluster.get(&path(kind, ""))?.is_some())
-        })?;
-    }
-    Ok(())
-}
-
-fn credentials_file(store: &Store) -> Result<String> {
-    let env: BTreeMap<String, String> = store.env().into_iter().collect();
-    let value = |name: &str| {
-        env.get(name)
-            .with_context(|| format!("the store gives no {name}; Velero needs a bucket"))
-    };
-    Ok(format!(
-        "[default]\naws_access_key_id={}\naws_secret_access_key={}\n",
-        value("AWS_ACCESS_KEY_ID")?,
-        value("AWS_SECRET_ACCESS_KEY")?
-    ))
 }
 
 /// Where the API server keeps an object of Velero's, or with an empty name all of the kind.

@@ -71,7 +71,9 @@ fn restore_rate() -> Result<f64> {
     back_up(&Velero::start(&source, &bucket)?)?;
     source.stop();
     let target = start("velero-target")?;
-    let velero = Velero::start(&target, &bucket)?;
+    let mut velero = Velero::start(&target, &bucket)?;
+    // It looks into the bucket at its start and once a minute.
+    velero.restart()?;
     let took = restore(&velero)?;
     Limits::connect(target.kubeconfig())?.ensure_objects(RESTORED)?;
     // Precise enough for a few thousand objects.

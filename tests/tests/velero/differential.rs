@@ -2,6 +2,7 @@
 //! there is what was restored. Every object is compared; each difference stands in a table with its reason.
 
 use anyhow::Result;
+use backup_tests::applications;
 use backup_tests::cluster::Cluster;
 use backup_tests::compare::{Difference, Ignored, compare};
 use backup_tests::plugin::Plugin;
@@ -226,4 +227,45 @@ fn assert_children_are_orphans_by_velero_alone(theirs: &Snapshot, ours: &Snapsho
             (&json!(true), &json!("Fountain"))
         );
     }
+}
+
+#[test]
+fn what_a_custom_resource_owned_goes_with_it_after_our_restore_and_stays_after_veleros() -> Result<()> {
+    let store = Store::shared_versitygw()?;
+    let source = Cluster::builder().controllers(false).start()?;
+    applications::install_operator(&source)?;
+    Plugin::new(&source, &store)?
+        .run(["create", "b", "-n", "operator"])?
+        .ok();
+    let (theirs, ours) = (Cluster::start()?, Cluster::start()?);
+    let mut velero = Velero::start(&theirs, &store)?;
+    velero.restart()?;
+    velero.wait_until_synced("b")?;
+    velero.restore("theirs", json!({ "backupName": "b" }))?;
+    Plugin::new(&ours, &store)?
+        .run(["restore", "b", "--name", "ours"])?
+        .ok();
+
+    let fountain = "/apis/water.example.com/v1/namespaces/operator/fountains/market-square";
+    let children = ["configmaps/market-square-schedule", "secrets/market-square-valve"]
+        .map(|child| format!("/api/v1/namespaces/operator/{child}"));
+    for cluster in [&theirs, &ours] {
+        for child in &children {
+            assert!(cluster.get(child)?.is_some(), "{child}");
+        }
+        // No operator runs here that would take its finalizer off.
+        cluster.patch(fountain, json!({ "metadata": { "finalizers": null } }))?;
+        cluster.delete(fountain)?;
+        cluster.wait_until_gone(fountain)?;
+    }
+    for child in &children {
+        ours.wait_until_gone(child)?;
+    }
+    for child in &children {
+        assert!(
+            theirs.get(child)?.is_some(),
+            "{child} has an owner after a restore by Velero"
+        );
+    }
+    Ok(())
 }
