@@ -79,6 +79,7 @@ pub async fn run(
         progress,
         cancel,
     )?;
+    run.say_what_the_backup_lacks(backup).await?;
     let begun = record::begun(backup.name(), backup.backup().created(), request, &identity);
     let (records, record) = Records::begin(bucket, request, begun).await?;
     run.resumes = record.started.filter(|_| records.resumes()).map(time::format);
@@ -127,6 +128,7 @@ pub async fn plan(
         cancel,
     )?;
     let run = Arc::new(run);
+    run.say_what_the_backup_lacks(backup).await?;
     Box::pin(run.execute()).await?;
     run.finish_plan(backup.name(), identity)
 }

@@ -95,7 +95,8 @@ fn line(progress: &Progress) -> String {
     match (progress.objects(), progress.total()) {
         (0, 0) => {}
         (objects, 0) => parts.push(format!("{objects} objects")),
-        (objects, total) => parts.push(format!("{objects} of {total} objects")),
+        // What a restore makes beside what was chosen (namespaces, definitions) is not in the total.
+        (objects, total) => parts.push(format!("{objects} of {} objects", total.max(objects))),
     }
     match (progress.bytes(), progress.total_bytes()) {
         (0, 0) => {}

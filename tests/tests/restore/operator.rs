@@ -120,8 +120,8 @@ impl std::error::Error for Refused {}
 #[ignore = "a process that another test starts"]
 fn operator_process() -> Result<()> {
     let kubeconfig = PathBuf::from(std::env::var(KUBECONFIG)?);
+    let client = client_from(&kubeconfig)?;
     runtime::run(async move {
-        let client = client_from(&kubeconfig)?;
         let operator = Arc::new(Operator {
             client: client.clone(),
             run: std::process::id().to_string(),

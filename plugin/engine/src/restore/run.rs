@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     api::{ApiClient, ApiError, ClusterIdentity, Discovery},
-    catalog::{CatalogError, Objects},
+    catalog::{self, CatalogError, Objects, OpenBackup},
     clock,
     progress::Progress,
 };
@@ -367,6 +367,38 @@ impl Run {
         }
         self.write_late_owners().await?;
         self.warn_of_idle_rules();
+        Ok(())
+    }
+
+    /// What cannot come back whatever the restore does.
+    pub(super) async fn say_what_the_backup_lacks(&self, backup: &OpenBackup) -> Result<(), RestoreError> {
+        let phase = &backup.backup().status.phase;
+        if *phase == Phase::PartiallyFailed {
+            let message = format!(
+                "backup {0} is {phase}: what it could not take is not in it; `kubectl backup describe {0}` tells what",
+                backup.name()
+            );
+            self.report.warn(None, &message);
+        }
+        let kinds = &self.selection.kinds;
+        if !["persistentvolumeclaims", "pods"]
+            .iter()
+            .any(|kind| kinds.contains_key(*kind))
+        {
+            return Ok(());
+        }
+        let volumes = catalog::volume_data(backup).await?;
+        if let Some(first) = volumes.first() {
+            let more = match volumes.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let message = format!(
+                "the backup has data of volumes ({first}{more}) that is not restored: only Velero reads it; use --engine velero \
+                 for it"
+            );
+            self.report.warn(None, &message);
+        }
         Ok(())
     }
 
