@@ -37,13 +37,16 @@ const BANNED: [(&str, &str); 12] = [
 const ONLY_THROUGH: [(&str, &[&str]); 1] = [("chrono", &["s3s", "s3s-fs"])];
 
 /// Crates of which two versions are linked, and why that is borne.
-const DOUBLED: [(&str, &str); 4] = [
+const DOUBLED: [(&str, &str); 7] = [
     ("base64", "tower-http, under kube, is one version behind"),
     ("crypto-common", "as digest"),
     (
         "digest",
         "crc-fast, under the S3 client, waits with the RustCrypto release that sha2 0.11 belongs to",
     ),
+    ("getrandom", "ahash, under kube-runtime, is one version behind"),
+    ("hashbrown", "kube-runtime is one version behind"),
+    ("r-efi", "as getrandom; linked on no machine of ours"),
     (
         "syn",
         "macros are moving to syn 3 one by one; only build time is lost",

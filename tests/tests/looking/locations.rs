@@ -281,13 +281,14 @@ fn what_a_killed_run_left_is_found_and_removed() -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(500));
         run.kill()?;
         run.wait()?;
-        // Nobody knows yet that it is dead.
+        // From another machine nobody knows yet that it is dead.
+        let claim_file = store.path().join("backups/killed/killed-claim.json");
+        edit(&claim_file, |claim| claim["process"]["bootId"] = json!("another"))?;
         let checked = plugin.json(["location", "check", "--repair"])?;
         assert_eq!(
             (&checked["leftovers"], &checked["repair"]),
             (&json!([]), &Value::Null)
         );
-        let claim_file = store.path().join("backups/killed/killed-claim.json");
         edit(&claim_file, |claim| {
             claim["heartbeat"] = json!("2026-01-01T00:00:00Z");
         })?;
@@ -306,6 +307,27 @@ fn what_a_killed_run_left_is_found_and_removed() -> Result<()> {
         plugin.run(["verify", "sound"])?.ok();
         plugin.run(["create", "killed", "-n", "default"])?.ok();
     }
+    Ok(())
+}
+
+#[test]
+fn a_name_is_free_at_once_when_its_run_was_killed_on_this_machine() -> Result<()> {
+    let (cluster, store) = (Cluster::shared()?, Store::folder()?);
+    let plugin = Plugin::new(cluster, &store)?;
+    let mut run = plugin.spawn(["create", "killed", "--requests-per-second", "2"])?;
+    run.wait_until("the claim", |_| {
+        store
+            .keys()
+            .is_ok_and(|keys| keys.iter().any(|key| key.ends_with("-claim.json")))
+    })?;
+    plugin
+        .run(["create", "killed"])?
+        .exits(4)
+        .stderr_has("is being written by host");
+    run.kill()?;
+    run.wait()?;
+    plugin.run(["create", "killed", "-n", "default"])?.ok();
+    plugin.run(["verify", "killed"])?.ok();
     Ok(())
 }
 
