@@ -271,7 +271,12 @@ fn empty(cluster: &Cluster) -> Result<()> {
                 .get(&path)?
                 .is_some_and(|left| left["metadata"]["finalizers"].is_array())
             {
-                cluster.patch(&path, json!({ "metadata": { "finalizers": null } }))?;
+                // It may have gone meanwhile.
+                if let Err(error) = cluster.patch(&path, json!({ "metadata": { "finalizers": null } }))
+                    && cluster.get(&path)?.is_some()
+                {
+                    return Err(error);
+                }
             }
         }
     }
