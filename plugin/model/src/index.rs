@@ -14,7 +14,11 @@ use flate2::{Compression, GzBuilder, bufread::MultiGzDecoder};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{member::Place, resource::ApiKind};
+use crate::{
+    item::{Head, HeadMetadata},
+    member::Place,
+    resource::ApiKind,
+};
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -77,6 +81,26 @@ impl Entry {
             self.namespace.as_deref().unwrap_or_default(),
             &self.name,
         )
+    }
+
+    /// The head of the object as far as the index knows it.
+    pub fn head(&self) -> Head<'_> {
+        let labels = (!self.labels.is_empty()).then(|| {
+            let pairs = self.labels.iter();
+            pairs
+                .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+                .collect()
+        });
+        Head {
+            metadata: HeadMetadata {
+                name: self.name.as_str().into(),
+                namespace: self.namespace.as_deref().map(Into::into),
+                uid: self.uid.as_str().into(),
+                labels,
+                ..HeadMetadata::default()
+            },
+            ..Head::default()
+        }
     }
 
     /// Where the JSON lies in the inflated member.

@@ -79,6 +79,8 @@ impl PageBody {
 pub struct Pager {
     client: ApiClient,
     request: ListRequest,
+    /// Only objects of this name; empty for all.
+    name: String,
     limit: usize,
     continue_token: String,
     last_key: Option<String>,
@@ -95,6 +97,7 @@ impl ApiClient {
         Pager {
             client: self.clone(),
             request,
+            name: String::new(),
             limit: FIRST_LIMIT,
             continue_token: String::new(),
             last_key: None,
@@ -135,6 +138,12 @@ impl ApiClient {
 }
 
 impl Pager {
+    /// The same list with objects of this name only, in whichever namespace.
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// Whether all pages so far show one moment.
     pub fn is_point_in_time(&self) -> bool {
         self.point_in_time
@@ -188,6 +197,10 @@ impl Pager {
         if !self.request.selector.is_empty() {
             path.push_str("&labelSelector=");
             path.push_str(&encode(&self.request.selector));
+        }
+        if !self.name.is_empty() {
+            path.push_str("&fieldSelector=");
+            path.push_str(&encode(&format!("metadata.name={}", self.name)));
         }
         if !self.continue_token.is_empty() {
             path.push_str("&continue=");
