@@ -11,6 +11,7 @@ pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod diff;
 pub(crate) mod download;
 pub(crate) mod environment;
 pub(crate) mod find;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Describe(describe::Describe),
     Contents(contents::Contents),
     Cat(cat::Cat),
+    Diff(Box<diff::Diff>),
     Find(find::Find),
     Logs(logs::Logs),
     Verify(verify::Verify),

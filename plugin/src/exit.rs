@@ -19,7 +19,7 @@
 use std::{error::Error, io, process::ExitCode, time::Duration};
 
 use backup_engine::{
-    api::ApiError, backup::BackupError, catalog::CatalogError, location::LocationError,
+    api::ApiError, backup::BackupError, catalog::CatalogError, diff::DiffError, location::LocationError,
     restore::RestoreError, storage::StorageError, velero::VeleroError,
 };
 use backup_plan::resource_names::UnknownResource;
@@ -108,6 +108,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Restore(#[from] RestoreError),
     #[error(transparent)]
+    Diff(#[from] DiffError),
+    #[error(transparent)]
     Velero(#[from] VeleroError),
     #[error(transparent)]
     Kind(#[from] UnknownResource),
@@ -151,6 +153,7 @@ impl Failure {
             Self::Backup(error) => of_backup(error),
             Self::Catalog(error) => of_catalog(error),
             Self::Restore(error) => of_restore(error),
+            Self::Diff(error) => of_diff(error),
             Self::Velero(error) => of_velero(error),
             Self::Kind(_) | Self::Usage(_) => Exit::Usage,
             Self::Output(_) | Self::Document(_) | Self::Local { .. } | Self::Damaged(_) => Exit::Failed,
@@ -271,6 +274,16 @@ fn of_restore(error: &RestoreError) -> Exit {
         RestoreError::Storage(error) => of_storage(error),
         RestoreError::Interrupted => Exit::Interrupted,
         RestoreError::TakenOver { .. } | RestoreError::Temporary(_) | RestoreError::Task(_) => Exit::Failed,
+    }
+}
+
+fn of_diff(error: &DiffError) -> Exit {
+    match error {
+        DiffError::Nothing { .. } => Exit::NotFound,
+        DiffError::Scope(_) | DiffError::Resource(_) => Exit::Usage,
+        DiffError::Catalog(error) => of_catalog(error),
+        DiffError::Api(error) => of_api(error),
+        DiffError::Spool(_) => Exit::Failed,
     }
 }
 

@@ -6,6 +6,7 @@
 //! user's list of locations.
 
 mod create;
+mod diff;
 mod fields;
 mod object;
 mod place;
@@ -28,6 +29,7 @@ use velero_model::{
 
 pub(crate) use self::{
     create::Create,
+    diff::Diff,
     object::ObjectWord,
     place::{Place, of as place_of},
     restore::{ModifierSource, Restore, RestoreSource},
@@ -91,6 +93,7 @@ pub(crate) enum Command {
         name: BackupName,
         object: ObjectWord,
     },
+    Diff(Box<Diff>),
     Find {
         place: Place,
         object: ObjectWord,
@@ -301,6 +304,7 @@ fn meaning(
             name: fields::name(&cat.name)?,
             object: ObjectWord::parse(&cat.object, fields::one_namespace(global)?)?,
         },
+        Typed::Diff(diff) => Command::Diff(Box::new(diff::parse(*diff, global, place()?, environment)?)),
         Typed::Find(find) => Command::Find {
             place: place()?,
             object: ObjectWord::parse(&find.object, fields::one_namespace(global)?)?,

@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<()> {
     sizes.dedup();
     for count in sizes {
         let source = start("source")?;
-        let measured = size::measure(&source, count, options.runs, &mut earlier, &mut rows)?;
+        let measured = size::measure(&source, count, options, &mut earlier, &mut rows)?;
         // Last on this cluster, since it leaves objects of its own.
         if options.velero {
             velero::measure(&source, count, &measured, &mut rows)?;

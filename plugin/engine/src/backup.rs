@@ -27,7 +27,7 @@ use self::{
     collect::{Collector, Findings, Sink, Stopped},
     inventory::Inventory,
     pack::{PackError, Written},
-    publish::Publisher,
+    publish::{Account, Publisher},
 };
 use crate::{
     api::{ApiClient, ApiError},
@@ -333,15 +333,13 @@ async fn write(
     let source = source(request, &inventory, run_id);
     let outcome = describe::outcome(inventory, findings, reasons, source, started, completed);
     let mut publisher = Publisher::new(bucket, keys, put);
-    publisher.lists(written, kinds).await?;
+    let account = Account {
+        log: &describe::log(request, &outcome),
+        results: &describe::results(&outcome),
+        outcome: &outcome,
+    };
+    publisher.side_files(written, kinds, account).await?;
     let backup = describe::backup(request, &outcome, started, completed);
-    publisher
-        .side_files(
-            &describe::log(request, &outcome),
-            &describe::results(&outcome),
-            &outcome,
-        )
-        .await?;
     if cancel.is_cancelled() {
         return Err(BackupError::Interrupted);
     }

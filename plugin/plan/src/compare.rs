@@ -11,27 +11,42 @@ use std::{
     fmt::Write as _,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use velero_model::resource::ApiKind;
 
 use crate::hash::sha256_start;
 
+mod drift;
 mod ignored;
 
-pub use ignored::{IgnoredPath, Kinds, LIVE_VS_BACKUP, RESTORED};
+pub use drift::{Drift, drift};
+pub use ignored::{IgnoredPath, Kinds, LIVE_VS_BACKUP, MADE_ANEW, RESTORED, SAME_OBJECT};
 
 /// One path with two values.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// `spec.ports[0].nodePort`; keys that are no plain word stand as `["a/b"]`.
     pub path: String,
     /// The value on the left, absent if there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "a_value"
+    )]
     pub left: Option<Value>,
     /// The value on the right, absent if there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "a_value"
+    )]
     pub right: Option<Value>,
+}
+
+/// `null` is a value, and not the same as none.
+fn a_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl fmt::Display for Difference {

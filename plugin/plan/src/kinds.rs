@@ -69,6 +69,14 @@ const BUILT_IN_GROUPS: [&str; 24] = [
     "storagemigration.k8s.io",
 ];
 
+/// Kinds whose objects come and go by themselves, or change every few seconds.
+const RESTLESS: [&str; 3] = ["events", "events.events.k8s.io", "leases.coordination.k8s.io"];
+
+/// Whether objects of the kind come, go and change by themselves, so that two looks at them never agree.
+pub fn is_restless(kind: &ApiKind) -> bool {
+    RESTLESS.contains(&kind.resource_group().as_str())
+}
+
 /// Whether the API server itself defines the group, so that its kinds have no CustomResourceDefinition.
 pub fn is_built_in_group(group: &str) -> bool {
     BUILT_IN_GROUPS.contains(&group)

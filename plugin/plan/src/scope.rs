@@ -7,9 +7,11 @@
 
 mod filter;
 mod ordered;
+mod stored;
 
 pub use filter::{Extent, Filter, KindDecision, ObjectDecision};
 pub use ordered::OrderedResources;
+pub use stored::StoredScopeError;
 
 use std::collections::BTreeSet;
 

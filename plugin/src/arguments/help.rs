@@ -14,7 +14,9 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Back up", &["create"]),
     (
         "Look at backups",
-        &["list", "describe", "contents", "cat", "find", "logs", "verify"],
+        &[
+            "list", "describe", "contents", "cat", "diff", "find", "logs", "verify",
+        ],
     ),
     (
         "Move and delete backups",

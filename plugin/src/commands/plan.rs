@@ -212,22 +212,24 @@ fn lines(object: &PlannedObject) -> Vec<String> {
 }
 
 fn difference(difference: &PlannedDifference) -> String {
-    let text = |value: &Option<Value>| match value {
-        None => "nothing".to_owned(),
-        Some(value) => {
-            let text = value.to_string();
-            match text.char_indices().nth(VALUE) {
-                Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-                None => text,
-            }
-        }
-    };
     format!(
         "    {}: {} -> {}",
         difference.path,
-        text(&difference.live),
-        text(&difference.backup)
+        value(&difference.live),
+        value(&difference.backup)
     )
+}
+
+/// A value as a line shows it.
+pub(super) fn value(value: &Option<Value>) -> String {
+    let Some(value) = value else {
+        return "nothing".to_owned();
+    };
+    let text = value.to_string();
+    match text.char_indices().nth(VALUE) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 fn left_out(rules: &BTreeMap<String, BTreeMap<String, u64>>) -> Table {

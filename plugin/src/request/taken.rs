@@ -52,6 +52,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
                 | "list"
                 | "describe"
                 | "contents"
+                | "diff"
                 | "logs"
                 | "restores describe"
                 | "restores logs"
@@ -65,6 +66,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         Typed::Describe(_) => of("describe", false, false, true, DOCUMENT),
         Typed::Contents(_) => of("contents", true, true, true, EVERY),
         Typed::Cat(_) => of("cat", true, false, true, OBJECT),
+        Typed::Diff(_) => of("diff", true, true, true, EVERY),
         Typed::Find(_) => of("find", true, false, true, EVERY),
         Typed::Logs(_) => of("logs", false, false, true, TEXT),
         Typed::Verify(_) => of("verify", false, false, true, DOCUMENT),

@@ -262,3 +262,44 @@ fn a_name_that_the_file_does_not_know_may_be_a_backup_storage_location() {
     assert!(matches!(of(Some("site-b")), Place::Named { name, .. } if name == "site-b"));
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+fn diff(line: &str) -> Diff {
+    match command(line) {
+        Command::Diff(diff) => *diff,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_word_with_a_slash_is_an_object_and_not_the_other_backup() {
+    let kinds = |diff: &Diff| {
+        let objects = diff.only.iter().map(|object| object.kind.clone());
+        objects.collect::<Vec<_>>()
+    };
+    let live = diff("diff a secret/login cm/x -n shop");
+    assert!(live.other.is_none() && kinds(&live) == ["secret", "cm"]);
+    assert_eq!(live.only[0].namespace.as_deref(), Some("shop"));
+    let two = diff("diff a backup/b cm/x --exit-code");
+    assert_eq!(two.other.as_ref().map(|(_, name)| name.as_str()), Some("b"));
+    assert!(kinds(&two) == ["cm"] && two.exit_code && !two.everything);
+    let moved = diff("diff a b --other-location file:///c --show-all");
+    assert!(matches!(
+        moved.other,
+        Some((
+            Place::Known {
+                location: backup_engine::location::Location::Folder(_),
+                ..
+            },
+            _
+        ))
+    ));
+    assert!(moved.everything && diff("diff a").other.is_none());
+    for (line, expected) in [
+        ("diff a --other-location file:///c", "second backup"),
+        ("diff a b c", "KIND/NAME"),
+        ("diff a secret/x -n a,b", "one namespace"),
+    ] {
+        let error = meaning(line).unwrap_err().to_string();
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+}

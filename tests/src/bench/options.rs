@@ -11,6 +11,8 @@ pub struct Options {
     pub objects: Vec<usize>,
     /// Repetitions of each measurement.
     pub runs: usize,
+    /// Whether restores are measured, and the create loops that they are held against.
+    pub restore: bool,
     /// Objects of about 1 MiB; 0 leaves that part out.
     pub large: usize,
     /// Whether Velero is measured beside us.
@@ -24,6 +26,7 @@ impl Default for Options {
         Self {
             objects: vec![3_000, 28_000],
             runs: 3,
+            restore: true,
             large: 2_000,
             velero: false,
             json: None,
@@ -34,9 +37,10 @@ impl Default for Options {
 impl Options {
     /// For `--help` and after a mistake.
     pub const USAGE: &str = "\
-usage: cargo bench-suite [--objects N,N] [--runs N] [--large N] [--velero] [--json FILE]
+usage: cargo bench-suite [--objects N,N] [--runs N] [--no-restore] [--large N] [--velero] [--json FILE]
   --objects N,N   sizes of the cluster (3000,28000; 280000 takes an hour more)
   --runs N        repetitions, of which the median counts (3)
+  --no-restore    leave the restores and their create loops out: a minute instead of ten
   --large N       objects of 1 MiB for the memory bar and the single read; 0 for none (2000)
   --velero        measure Velero 1.18.3 on the same servers too; builds it if need be
   --json FILE     write all figures there";
@@ -53,6 +57,7 @@ usage: cargo bench-suite [--objects N,N] [--runs N] [--large N] [--velero] [--js
                 "--objects" => options.objects = value()?.split(',').map(number).collect::<Result<_>>()?,
                 "--runs" => options.runs = number(&value()?)?,
                 "--large" => options.large = number(&value()?)?,
+                "--no-restore" => options.restore = false,
                 "--velero" => options.velero = true,
                 "--json" => options.json = Some(value()?.into()),
                 "-h" | "--help" => return Ok(None),
@@ -60,6 +65,10 @@ usage: cargo bench-suite [--objects N,N] [--runs N] [--large N] [--velero] [--js
             }
         }
         ensure!(options.runs > 0, "--runs must be at least 1");
+        ensure!(
+            options.restore || !options.velero,
+            "--velero measures a restore too; leave --no-restore out"
+        );
         ensure!(!options.objects.contains(&0), "--objects must be at least 1");
         Ok(Some(options))
     }
@@ -86,11 +95,13 @@ mod tests {
         let expected = Options {
             objects: vec![3_000, 280_000],
             runs: 5,
+            restore: true,
             large: 0,
             velero: true,
             json: Some("out.json".into()),
         };
         assert_eq!(all, Some(expected));
+        assert!(!parse("--no-restore").unwrap().unwrap().restore);
         assert_eq!(parse("--help").unwrap(), None);
     }
 
@@ -101,6 +112,7 @@ mod tests {
             "--objects 1,x",
             "--objects 0",
             "--runs 0",
+            "--velero --no-restore",
             "--json",
             "fast",
         ] {

@@ -7,6 +7,7 @@
 use anyhow::{Context, Result};
 
 use super::limits::Limits;
+use super::options::Options;
 use super::report::{Bar, Row, median};
 use super::{NAMESPACES, mebibytes, say, start};
 use crate::applications;
@@ -27,14 +28,14 @@ pub(super) struct Earlier {
 pub(super) struct Measured {
     /// Our backup to a folder.
     pub(super) backup: Row,
-    /// Our restore's rate.
-    pub(super) restore: Row,
+    /// Our restore's rate, unless it was left out.
+    pub(super) restore: Option<Row>,
 }
 
 pub(super) fn measure(
     source: &Cluster,
     count: usize,
-    runs: usize,
+    options: &Options,
     earlier: &mut Earlier,
     rows: &mut Vec<Row>,
 ) -> Result<Measured> {
@@ -43,8 +44,12 @@ pub(super) fn measure(
     let limits = Limits::connect(source.kubeconfig())?;
     limits.ensure_objects(count)?;
     let folder = Store::folder()?;
-    let backup = backups(source, &folder, &limits, count, runs, earlier, rows)?;
-    let restore = restores(&folder, count, runs, rows)?;
+    let backup = backups(source, &folder, &limits, count, options.runs, earlier, rows)?;
+    let restore = if options.restore {
+        Some(restores(&folder, count, options.runs, rows)?)
+    } else {
+        None
+    };
     Ok(Measured { backup, restore })
 }
 

@@ -52,15 +52,18 @@ pub(super) fn measure(source: &Cluster, count: usize, ours: &Measured, rows: &mu
     say(&format!("{RESTORED} objects: Velero's restore"));
     let rate = restore_rate()?;
     let restore = Row::new(RESTORED, "Velero 1.18.3: restore", "objects/s", vec![rate]);
-    let ratio = Row::new(
-        count,
-        "restore, against Velero's",
-        "objects/s",
-        vec![ours.restore.median()],
-    )
-    .against(&restore)
-    .bar_at(JUDGED, Bar::AtLeast(25.0));
-    rows.extend([backup, memory, restore, ratio]);
+    let ratio = ours.restore.as_ref().map(|ours| {
+        Row::new(
+            count,
+            "restore, against Velero's",
+            "objects/s",
+            vec![ours.median()],
+        )
+        .against(&restore)
+        .bar_at(JUDGED, Bar::AtLeast(25.0))
+    });
+    rows.extend([backup, memory, restore]);
+    rows.extend(ratio);
     Ok(())
 }
 

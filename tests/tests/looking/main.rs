@@ -4,6 +4,7 @@
 //! by the published gzip and tar readers, and against what the cluster holds.
 
 mod deleting;
+mod diff;
 mod golden;
 mod list;
 mod locations;

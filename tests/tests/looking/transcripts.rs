@@ -236,6 +236,13 @@ fn commands_print_what_is_stored() -> Result<()> {
         &format!("/api/v1/namespaces/{NAMESPACE}/configmaps/recipes"),
         json!({ "data": { "of": "grandmother" } }),
     )?;
+    let diff: [&[&str]; 4] = [
+        &["diff", "nightly"],
+        &["diff", "nightly", "cm/recipes", "-o", "json"],
+        &["diff", "nightly", "nightly", "-o", "wide"],
+        &["diff", "nightly", "cm/nothing"],
+    ];
+    script.transcript("diff", &diff)?;
     let restore: [&[&str]; 4] = [
         &["restore", "nightly", "--name", "first"],
         &["restores", "list"],

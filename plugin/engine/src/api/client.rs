@@ -108,6 +108,8 @@ pub(super) struct Call<'a> {
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
     pub(super) limit: usize,
+    /// Bytes that the answer probably has, so that it is not moved while it grows; 0 where nobody knows.
+    pub(super) expected: usize,
 }
 
 pub(super) const JSON: &str = "application/json";
@@ -121,6 +123,7 @@ impl<'a> Call<'a> {
             content_type: JSON,
             body: Bytes::new(),
             limit: BODY_MAX,
+            expected: 0,
         }
     }
 
@@ -229,18 +232,21 @@ impl ApiClient {
         struct Metadata {
             uid: String,
         }
-        let uid = match self.get("/api/v1/namespaces/kube-system").await {
-            Ok(body) => body
-                .and_then(|body| serde_json::from_slice::<Object>(&body).ok())
-                .map(|object| object.metadata.uid)
-                .unwrap_or_default(),
-            Err(error) if error.is_forbidden() => String::new(),
-            Err(error) => return Err(error),
+        let uid = async {
+            match self.get("/api/v1/namespaces/kube-system").await {
+                Ok(body) => Ok(body
+                    .and_then(|body| serde_json::from_slice::<Object>(&body).ok())
+                    .map(|object| object.metadata.uid)
+                    .unwrap_or_default()),
+                Err(error) if error.is_forbidden() => Ok(String::new()),
+                Err(error) => Err(error),
+            }
         };
+        let (uid, version) = tokio::try_join!(uid, self.version())?;
         Ok(ClusterIdentity {
             uid,
             name: self.cluster_name().to_owned(),
-            version: self.version().await?,
+            version,
         })
     }
 
@@ -431,7 +437,7 @@ impl ApiClient {
     }
 
     async fn read_body(&self, call: &Call<'_>, mut body: Body) -> Result<Bytes, ApiError> {
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::with_capacity(call.expected);
         loop {
             let frame = timeout(STALL, body.frame())
                 .await

@@ -1,6 +1,6 @@
 //! What kinds an API server serves, also when a part of it is dead.
 //!
-//! Two requests of aggregated discovery; where a server does not know that form, one request a group. A group that
+//! Two requests of aggregated discovery, side by side; where a server does not know that form, one request a group. A group that
 //! cannot be read is kept by name with its reason: a backup that lacks it must say so. kube's own discovery fails as a
 //! whole when one group does, so it is not used.
 
@@ -45,13 +45,14 @@ impl ApiClient {
     /// When the server cannot be reached or knows no discovery at all. A dead group is no error.
     pub async fn discover(&self) -> Result<Discovery, ApiError> {
         let mut discovery = Discovery::default();
-        for root in ["/api", "/apis"] {
-            let body = self
-                .call(Call {
-                    accept: AGGREGATED,
-                    ..Call::get(root)
-                })
-                .await?;
+        let roots = ["/api", "/apis"].map(|root| async move {
+            let call = Call {
+                accept: AGGREGATED,
+                ..Call::get(root)
+            };
+            Ok::<_, ApiError>((root, self.call(call).await?))
+        });
+        for (root, body) in futures::future::try_join_all(roots).await? {
             match serde_json::from_slice::<APIGroupDiscoveryList>(&body) {
                 Ok(list) if is_aggregated(&body) => add_aggregated(&mut discovery, list),
                 _ => self.add_by_group(&mut discovery, root, &body).await?,

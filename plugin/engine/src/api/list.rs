@@ -79,7 +79,11 @@ impl PageBody {
 pub struct Pager {
     client: ApiClient,
     request: ListRequest,
+    /// Only objects of this name; empty for all.
+    name: String,
     limit: usize,
+    /// Bytes of an object on the last page.
+    average: usize,
     continue_token: String,
     last_key: Option<String>,
     pass_over: Option<String>,
@@ -95,7 +99,9 @@ impl ApiClient {
         Pager {
             client: self.clone(),
             request,
+            name: String::new(),
             limit: FIRST_LIMIT,
+            average: 0,
             continue_token: String::new(),
             last_key: None,
             pass_over: None,
@@ -135,6 +141,12 @@ impl ApiClient {
 }
 
 impl Pager {
+    /// The same list with objects of this name only, in whichever namespace.
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// Whether all pages so far show one moment.
     pub fn is_point_in_time(&self) -> bool {
         self.point_in_time
@@ -166,6 +178,7 @@ impl Pager {
                 .call(Call {
                     accept,
                     limit,
+                    expected: self.expected(),
                     ..Call::get(&path)
                 })
                 .await
@@ -178,6 +191,12 @@ impl Pager {
         }
     }
 
+    /// Bytes that the next page probably has: as many objects as were asked for, of the size of the last ones.
+    fn expected(&self) -> usize {
+        let expected = self.average * self.limit;
+        (expected + expected / 16).min(PAGE_TARGET)
+    }
+
     fn path(&self) -> String {
         let mut path = self
             .request
@@ -188,6 +207,10 @@ impl Pager {
         if !self.request.selector.is_empty() {
             path.push_str("&labelSelector=");
             path.push_str(&encode(&self.request.selector));
+        }
+        if !self.name.is_empty() {
+            path.push_str("&fieldSelector=");
+            path.push_str(&encode(&format!("metadata.name={}", self.name)));
         }
         if !self.continue_token.is_empty() {
             path.push_str("&continue=");
@@ -214,6 +237,7 @@ impl Pager {
         // Where a server ignores the limit, one page is everything and no token follows.
         if let Some(average) = bytes.len().checked_div(items.len()) {
             self.limit = (PAGE_TARGET / average.max(1)).clamp(1, LIMIT_MAX);
+            self.average = average;
         }
         let pass_over = self.pass_over.clone();
         if let Some(head) = items

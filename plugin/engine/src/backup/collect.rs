@@ -103,6 +103,10 @@ pub(super) async fn run(
                 let Some(task) = next else { break };
                 worker.list_kind(task).await?;
             }
+            // Deflated while others still list, not after them.
+            if let Sink::Archive(packer) = &mut worker.sink {
+                packer.flush().await.map_err(|_| Stopped::Archive)?;
+            }
             Ok((worker.findings, worker.sink))
         });
     }

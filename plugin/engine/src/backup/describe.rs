@@ -2,7 +2,10 @@
 //!
 //! Pure: from what was found to documents. The phase follows from the account alone.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+};
 
 use backup_plan::{
     resource_names::ResourceNames,
@@ -191,28 +194,23 @@ pub(crate) fn spec(request: &BackupRequest) -> BackupSpec {
     }
 }
 
-/// Velero's errors and warnings.
+/// Velero's errors and warnings: those about an object under its namespace, the rest under the cluster.
 pub(super) fn results(outcome: &Outcome) -> Results {
-    let mut results = Results::default();
-    for kind in &outcome.kinds {
-        for failed in &kind.failed {
+    let of_objects: HashMap<String, Option<&str>> = outcome
+        .kinds
+        .iter()
+        .flat_map(|kind| kind.failed.iter().map(move |failed| (kind, failed)))
+        .map(|(kind, failed)| {
             let namespace = failed.object.split_once('/').map(|(namespace, _)| namespace);
-            results.errors.push(
-                namespace,
-                format!("{} {}: {}", kind.kind, failed.object, failed.error),
-            );
-        }
-    }
-    let named = results.errors.len();
-    // Those about single objects are filed above, the rest belongs to the cluster.
-    let rest = outcome
-        .errors()
-        .into_iter()
-        .filter(|error| !results.errors.iter().any(|known| known == error));
-    let rest: Vec<String> = rest.collect();
-    debug_assert_eq!(named + rest.len(), outcome.errors().len());
-    for error in rest {
-        results.errors.push(None, error);
+            let sentence = format!("{} {}: {}", kind.kind, failed.object, failed.error);
+            (sentence, namespace)
+        })
+        .collect();
+    let mut results = Results::default();
+    for error in outcome.errors() {
+        results
+            .errors
+            .push(of_objects.get(&error).copied().flatten(), error);
     }
     for warning in &outcome.warnings {
         results.warnings.push(None, warning.clone());
@@ -271,4 +269,57 @@ pub(super) fn log(request: &BackupRequest, outcome: &Outcome) -> String {
     }
     line(end, "info", &format!("{} objects stored", outcome.stored()));
     log
+}
+
+#[cfg(test)]
+mod tests {
+    use velero_model::{
+        outcome::{FailedObject, KindOutcome, NotListed},
+        resource::ApiKind,
+    };
+
+    use super::*;
+
+    #[test]
+    fn errors_are_filed_under_their_namespace_and_the_rest_under_the_cluster() {
+        let mut kind = KindOutcome::new(ApiKind {
+            group: "apps".into(),
+            version: "v1".into(),
+            plural: "deployments".into(),
+            kind: "Deployment".into(),
+            namespaced: true,
+        });
+        kind.seen = 2;
+        kind.failed = ["shop/web", "orphan"]
+            .map(|object| FailedObject {
+                object: object.to_owned(),
+                error: "it cannot be read".into(),
+            })
+            .into();
+        kind.error = Some("the list broke off".into());
+        let outcome = Outcome {
+            kinds: vec![kind],
+            not_listed: vec![NotListed {
+                what: "group x/v1".into(),
+                rule: "error".into(),
+                reason: "503".into(),
+                is_error: true,
+            }],
+            ..Outcome::default()
+        };
+        let results = results(&outcome);
+        assert_eq!(
+            results.errors.namespaces["shop"],
+            ["deployments.apps shop/web: it cannot be read"]
+        );
+        assert_eq!(
+            results.errors.cluster,
+            [
+                "deployments.apps: the list broke off",
+                "deployments.apps orphan: it cannot be read",
+                "group x/v1: 503"
+            ]
+        );
+        assert_eq!(results.errors.len(), outcome.errors().len());
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! The first step of a backup. It touches the API server and gives a plan of lists; nothing is stored yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use backup_plan::{
     kinds::{self, DiscoveredKind},
@@ -43,11 +43,15 @@ pub(super) struct Inventory {
 
 /// Looks at the cluster and decides what to list.
 pub(super) async fn take(api: &ApiClient, scope: &Scope) -> Result<Inventory, BackupError> {
-    let (identity, discovery) = tokio::try_join!(api.identity(), api.discover())?;
+    let (identity, discovery, listed) =
+        tokio::try_join!(api.identity(), api.discover(), list_namespaces(api))?;
     let choice = kinds::choose(&discovery.kinds);
     let mut filter = scope.resolve(&choice.taken)?;
     let mut warnings = Vec::new();
-    let namespaces = look_at_namespaces(api, &mut filter, &mut warnings).await?;
+    let namespaces = match listed {
+        Listed::Namespaces(namespaces) => Some(in_scope(&mut filter, namespaces)?),
+        Listed::Forbidden(error) => named_namespaces(api, &filter, &mut warnings, error).await?,
+    };
     let mut not_listed: Vec<NotListed> = choice
         .skipped
         .iter()
@@ -119,43 +123,44 @@ fn task(kind: &ApiKind, extent: Extent, namespaces: Option<&BTreeSet<String>>) -
     }
 }
 
-/// Names of the namespaces in scope. Namespaces that the scope names and that do not exist are an error: a misspelt name
-/// would give an empty backup.
-async fn look_at_namespaces(
-    api: &ApiClient,
-    filter: &mut Filter,
-    warnings: &mut Vec<String>,
-) -> Result<Option<BTreeSet<String>>, BackupError> {
-    let excluded_by_label = |labels: &BTreeMap<String, String>| {
-        labels.get(backup_plan::rule::EXCLUDE_LABEL).map(String::as_str) == Some("true")
-    };
-    let kind = namespace_kind();
-    let mut existing = BTreeSet::new();
-    let request = ListRequest {
-        kind: kind.clone(),
+/// The cluster's namespaces.
+enum Listed {
+    /// Names, and whether the namespace asks to be left out.
+    Namespaces(Vec<(String, bool)>),
+    /// They may not be listed.
+    Forbidden(ApiError),
+}
+
+async fn list_namespaces(api: &ApiClient) -> Result<Listed, ApiError> {
+    let mut pager = api.list(ListRequest {
+        kind: namespace_kind(),
         namespace: None,
         selector: String::new(),
         metadata_only: true,
-    };
-    let mut pager = api.list(request);
+    });
+    let mut namespaces = Vec::new();
     loop {
         match pager.next().await {
-            Ok(None) => break,
+            Ok(None) => return Ok(Listed::Namespaces(namespaces)),
             Ok(Some(page)) => {
-                for (_, head) in page.objects() {
-                    let Ok(head) = head else { continue };
-                    if excluded_by_label(&head.owned_labels()) {
-                        filter.exclude_labelled_namespace(&head.metadata.name);
-                    }
-                    existing.insert(head.metadata.name.into_owned());
+                for head in page.objects().filter_map(|(_, head)| head.ok()) {
+                    let is_excluded = head.label(backup_plan::rule::EXCLUDE_LABEL) == Some("true");
+                    namespaces.push((head.metadata.name.into_owned(), is_excluded));
                 }
             }
-            Err(error) if error.is_forbidden() => {
-                return named_namespaces(api, filter, warnings, error).await;
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) if error.is_forbidden() => return Ok(Listed::Forbidden(error)),
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// Names of the namespaces in scope. Namespaces that the scope names and that do not exist are an error: a misspelt name
+/// would give an empty backup.
+fn in_scope(filter: &mut Filter, listed: Vec<(String, bool)>) -> Result<BTreeSet<String>, BackupError> {
+    for (name, _) in listed.iter().filter(|(_, is_excluded)| *is_excluded) {
+        filter.exclude_labelled_namespace(name);
+    }
+    let mut existing: BTreeSet<String> = listed.into_iter().map(|(name, _)| name).collect();
     let missing: Vec<String> = filter
         .missing_namespaces(&|name| existing.contains(name))
         .map(str::to_owned)
@@ -164,7 +169,7 @@ async fn look_at_namespaces(
         return Err(BackupError::NoSuchNamespace { names: missing });
     }
     existing.retain(|name| filter.decide_namespace_name(name).is_take());
-    Ok(Some(existing))
+    Ok(existing)
 }
 
 /// Where namespaces may not be listed, those named in the scope are looked at one by one.

@@ -15,7 +15,7 @@ use tokio::{
 use velero_model::{
     archive::ItemPath,
     digests::{FileDigest, MemberDigest, hex, sha256},
-    index::Entry,
+    index::Lines,
     item::{Head, splice},
     member::{self, MemberBuilder},
     resource::ApiKind,
@@ -36,12 +36,12 @@ const WAITING: usize = 2;
 /// Level of compression: measured on API objects, higher ones cost more time than they save bytes.
 const LEVEL: u32 = 3;
 
-/// A deflated member with the objects in it; their place in the archive is filled in by the writer.
+/// A deflated member with the index lines of the objects in it; the writer knows its place in the archive.
 struct Packed {
     bytes: Vec<u8>,
     inflated: u64,
     sha256: String,
-    entries: Vec<Entry>,
+    lines: Lines,
 }
 
 type Deflating = JoinHandle<std::io::Result<Packed>>;
@@ -58,7 +58,7 @@ pub(super) struct Archive {
 pub(super) struct Packer {
     archive: Archive,
     member: MemberBuilder,
-    entries: Vec<Entry>,
+    lines: Lines,
     spliced: Vec<u8>,
 }
 
@@ -107,7 +107,7 @@ impl Archive {
         Packer {
             archive: self.clone(),
             member: MemberBuilder::new(self.modified),
-            entries: Vec::new(),
+            lines: Lines::default(),
             spliced: Vec::new(),
         }
     }
@@ -136,24 +136,9 @@ impl Packer {
             .member
             .append(&path, &self.spliced)
             .map_err(|error| error.to_string())?;
-        self.entries.push(Entry {
-            resource_group: resource_group.to_owned(),
-            namespace: metadata.namespace.as_deref().map(str::to_owned),
-            name: metadata.name.clone().into_owned(),
-            member: 0,
-            member_length: 0,
-            offset: place.offset,
-            size: place.size,
-            uid: metadata.uid.clone().into_owned(),
-            owners: metadata
-                .owner_references
-                .iter()
-                .flatten()
-                .map(|owner| owner.uid.clone().into_owned())
-                .collect(),
-            labels: head.owned_labels(),
-        });
-        Ok(())
+        self.lines
+            .push(resource_group, head, place)
+            .map_err(|error| error.to_string())
     }
 
     /// Hands a full member on. Waits while too many are on their way.
@@ -177,7 +162,7 @@ impl Packer {
             return Ok(());
         }
         let tar = self.member.take();
-        let entries = std::mem::take(&mut self.entries);
+        let lines = std::mem::take(&mut self.lines);
         let permit = Arc::clone(&self.archive.deflating)
             .acquire_owned()
             .await
@@ -189,7 +174,7 @@ impl Packer {
                 inflated: tar.len() as u64,
                 sha256: sha256(&bytes),
                 bytes,
-                entries,
+                lines,
             })
         });
         self.archive.members.send(deflating).await.map_err(|_| Closed)
@@ -214,11 +199,9 @@ async fn write(
             inflated: packed.inflated,
             sha256: packed.sha256,
         });
-        for mut entry in packed.entries {
-            entry.member = offset;
-            entry.member_length = length;
-            spool.push(entry)?;
-        }
+        packed
+            .lines
+            .placed(offset, length, |key, line| spool.push_line(key, line))?;
         offset += length;
         progress.add_bytes(length);
         Ok(upload.write(Bytes::from(packed.bytes)).await?)
@@ -239,7 +222,7 @@ async fn write(
             inflated: 1024,
             sha256: sha256(&bytes),
             bytes,
-            entries: Vec::new(),
+            lines: Lines::default(),
         };
         result = append(trailer).await;
     }

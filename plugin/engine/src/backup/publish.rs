@@ -3,12 +3,22 @@
 //! In comes what was written and accounted for; out go index, Velero's side files, outcome, digests and, only if nothing
 //! of that name is there, `velero-backup.json`. Each key is put once. Nothing is visible before the last put.
 
-use std::{io, io::Write, sync::Arc};
+use std::{
+    io::{self, BufWriter, Write},
+    mem,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
 use velero_model::{
     backup::Backup,
     digests::{Digests, FileDigest, hex},
@@ -22,12 +32,26 @@ use velero_model::{
 
 use super::{BackupError, pack::Written};
 use crate::{
-    spool::SortedSpool,
+    spool::{Batch, SortedSpool},
     storage::{Bucket, Put, PutOutcome},
 };
 
 /// Bytes that a streaming writer hands over at once.
 const CHUNK: usize = 256 << 10;
+
+/// Bytes of lines that go from the thread that merges to the one that compresses at once.
+const BATCH: usize = 64 << 10;
+
+/// Batches between the two.
+const BATCHES: usize = 2;
+
+/// What a backup says of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Account<'a> {
+    pub(super) log: &'a str,
+    pub(super) results: &'a Results,
+    pub(super) outcome: &'a Outcome,
+}
 
 /// Puts the files of one backup and remembers their digests.
 pub(super) struct Publisher<'a> {
@@ -60,29 +84,66 @@ impl<'a> Publisher<'a> {
         self.digests.files.insert(file, digest);
     }
 
-    /// Notes the archive and writes the files that list every object: our index and Velero's resource list.
-    pub(super) async fn lists(&mut self, written: Written, kinds: Vec<ApiKind>) -> Result<(), BackupError> {
+    /// Notes the archive and puts the files beside it, all at once.
+    pub(super) async fn side_files(
+        &mut self,
+        written: Written,
+        kinds: Vec<ApiKind>,
+        account: Account<'_>,
+    ) -> Result<(), BackupError> {
         self.remember(&self.keys.tarball(), written.digest);
         self.digests.members = written.members;
-        let (index, index_chunks) = ChunkWriter::new();
-        let (list, list_chunks) = ChunkWriter::new();
-        let writing = spawn_blocking(move || write_lists(written.spool, kinds, index, list));
-        let (index_key, list_key) = (self.keys.index(), self.keys.resource_list());
-        let (index, list) = tokio::join!(
-            self.stream(&index_key, index_chunks),
-            self.stream(&list_key, list_chunks)
-        );
-        // A failed upload closes its channel; then the writer's error is only an echo.
-        let (index, list) = (index?, list?);
-        writing
-            .await
-            .map_err(|stopped| BackupError::Spool(io::Error::other(stopped)))??;
-        self.remember(&index_key, index);
-        self.remember(&list_key, list);
+        let small = self.small_files(account)?;
+        for (key, body) in &small {
+            self.remember(key, FileDigest::of(body));
+        }
+        let this = &*self;
+        let puts = small.into_iter().map(|(key, body)| async move {
+            stored(&key, &this.bucket.put(&key, body, this.put.clone()).await?)
+        });
+        let puts = futures::future::try_join_all(puts.collect::<Vec<_>>());
+        let (lists, _) = tokio::try_join!(this.lists(written.spool, kinds), puts)?;
+        for (key, digest) in lists {
+            self.remember(&key, digest);
+        }
         Ok(())
     }
 
-    async fn stream(&self, key: &str, mut chunks: mpsc::Receiver<Bytes>) -> Result<FileDigest, BackupError> {
+    /// The files that list every object: our index and Velero's resource list.
+    async fn lists(
+        &self,
+        spool: SortedSpool,
+        kinds: Vec<ApiKind>,
+    ) -> Result<[(String, FileDigest); 2], BackupError> {
+        let (index, index_chunks) = ChunkWriter::new();
+        let (list, list_chunks) = ChunkWriter::new();
+        let (sender, receiver) = sync_channel(BATCHES);
+        let words = kinds.clone();
+        let index_writer = spawn_blocking(move || write_index(&receiver, kinds, index));
+        let list_writer =
+            spawn_blocking(move || write_list(spool, &words, list, &sender).map_err(BackupError::Spool));
+        let (index_key, list_key) = (self.keys.index(), self.keys.resource_list());
+        let (index, list) = tokio::join!(
+            self.stream(&index_key, index_chunks, index_writer),
+            self.stream(&list_key, list_chunks, list_writer)
+        );
+        match (index, list) {
+            (Ok(index), Ok(list)) => Ok([(index_key, index), (list_key, list)]),
+            // A writer whose other end is gone only echoes the other one's error.
+            (Err(BackupError::Spool(echo)), Err(error)) if echo.kind() == io::ErrorKind::BrokenPipe => {
+                Err(error)
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Puts what `writer` writes; nothing, when it fails.
+    async fn stream(
+        &self,
+        key: &str,
+        mut chunks: mpsc::Receiver<Bytes>,
+        writer: JoinHandle<Result<(), BackupError>>,
+    ) -> Result<FileDigest, BackupError> {
         let mut upload = self.bucket.upload(key, self.put.clone()).await?;
         let mut hash = Sha256::new();
         let mut size = 0;
@@ -91,6 +152,14 @@ impl<'a> Publisher<'a> {
             size += chunk.len() as u64;
             upload.write(chunk).await?;
         }
+        let written = writer
+            .await
+            .map_err(|stopped| BackupError::Spool(io::Error::other(stopped)));
+        if let Err(error) = written.flatten() {
+            // The first error counts; what a failing abort leaves is found by `location check`.
+            let _ = upload.abort().await;
+            return Err(error);
+        }
         stored(key, &upload.complete().await?)?;
         Ok(FileDigest {
             size,
@@ -98,17 +167,12 @@ impl<'a> Publisher<'a> {
         })
     }
 
-    /// Velero's small files and our outcome, all at once.
-    pub(super) async fn side_files(
-        &mut self,
-        log: &str,
-        results: &Results,
-        outcome: &Outcome,
-    ) -> Result<(), BackupError> {
-        let results = serde_json::to_vec(results).map_err(BackupError::Document)?;
-        let outcome = serde_json::to_vec(outcome).map_err(BackupError::Document)?;
+    /// Velero's small files and our outcome, compressed.
+    fn small_files(&self, account: Account<'_>) -> Result<Vec<(String, Bytes)>, BackupError> {
+        let results = serde_json::to_vec(account.results).map_err(BackupError::Document)?;
+        let outcome = serde_json::to_vec(account.outcome).map_err(BackupError::Document)?;
         let files = [
-            (self.keys.logs(), log.as_bytes()),
+            (self.keys.logs(), account.log.as_bytes()),
             (self.keys.results(), &results),
             (self.keys.outcome(), &outcome),
             (self.keys.pod_volume_backups(), b"[]"),
@@ -116,16 +180,11 @@ impl<'a> Publisher<'a> {
             (self.keys.item_operations(), b"[]"),
             (self.keys.volume_info(), b"[]"),
         ];
-        let (bucket, put) = (self.bucket, self.put.clone());
-        let mut puts = Vec::new();
-        for (key, content) in files {
-            let body = Bytes::from(gzip(content).map_err(BackupError::Spool)?);
-            self.remember(&key, FileDigest::of(&body));
-            let put = put.clone();
-            puts.push(async move { stored(&key, &bucket.put(&key, body, put).await?) });
-        }
-        futures::future::try_join_all(puts).await?;
-        Ok(())
+        let compressed = files.into_iter().map(|(key, content)| {
+            let body = gzip(content).map_err(BackupError::Spool)?;
+            Ok((key, Bytes::from(body)))
+        });
+        compressed.collect()
     }
 
     /// The digests, sealed, then the marker.
@@ -165,42 +224,65 @@ pub(crate) fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-fn write_lists(
+/// Writes Velero's list while the spool is merged, and hands every line on to the index, which another thread compresses.
+fn write_list(
     spool: SortedSpool,
-    kinds: Vec<ApiKind>,
-    index: ChunkWriter,
+    kinds: &[ApiKind],
     list: ChunkWriter,
-) -> Result<(), BackupError> {
+    lines: &SyncSender<Option<Batch>>,
+) -> io::Result<()> {
     let mut by_word: Vec<(String, String)> = kinds
         .iter()
         .map(|kind| (kind.resource_group(), kind.list_key()))
         .collect();
     by_word.sort();
-    let mut index = index::Writer::new(index, kinds);
-    let mut list =
-        resource_list::Writer::new(GzEncoder::new(list, Compression::new(6))).map_err(BackupError::Spool)?;
-    for entry in spool.finish().map_err(BackupError::Spool)? {
-        let entry = entry.map_err(BackupError::Spool)?;
-        index.push(&entry).map_err(BackupError::Index)?;
-        let position = by_word.binary_search_by(|(word, _)| word.as_str().cmp(&entry.resource_group));
-        let key = position
+    // Names come in a few bytes at a time; compressing each of them alone would take longer than all the rest.
+    let list = BufWriter::with_capacity(BATCH, GzEncoder::new(list, Compression::new(6)));
+    let mut list = resource_list::Writer::new(list)?;
+    let mut batch = Batch::default();
+    let mut sorted = spool.finish_lines()?;
+    while let Some((key, line)) = sorted.next()? {
+        let (resource_group, namespace, name) = key;
+        let position = by_word.binary_search_by(|(word, _)| word.as_str().cmp(resource_group));
+        let list_key = position
             .ok()
             .and_then(|position| by_word.get(position))
-            .map_or(entry.resource_group.as_str(), |(_, key)| key);
-        list.push(key, entry.namespace.as_deref(), &entry.name)
-            .map_err(BackupError::Spool)?;
+            .map_or(resource_group, |(_, key)| key);
+        list.push(list_key, Some(namespace).filter(|name| !name.is_empty()), name)?;
+        batch.push(key, line)?;
+        if batch.size() >= BATCH {
+            hand_on(lines, Some(mem::take(&mut batch)))?;
+        }
     }
-    index
-        .finish()
-        .map_err(BackupError::Index)?
-        .0
+    hand_on(lines, Some(batch))?;
+    hand_on(lines, None)?;
+    list.finish()?
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?
+        .finish()?
         .close()
-        .map_err(BackupError::Spool)?;
-    let encoder = list.finish().map_err(BackupError::Spool)?;
-    encoder
-        .finish()
-        .and_then(ChunkWriter::close)
-        .map_err(BackupError::Spool)
+}
+
+fn hand_on(lines: &SyncSender<Option<Batch>>, batch: Option<Batch>) -> io::Result<()> {
+    lines.send(batch).map_err(|_| io::ErrorKind::BrokenPipe.into())
+}
+
+/// Writes our index from lines that come sorted, up to a `None`: without it they are cut short.
+fn write_index(
+    lines: &Receiver<Option<Batch>>,
+    kinds: Vec<ApiKind>,
+    index: ChunkWriter,
+) -> Result<(), BackupError> {
+    let mut index = index::Writer::new(index, kinds);
+    let broken = |_| BackupError::Spool(io::ErrorKind::BrokenPipe.into());
+    while let Some(batch) = lines.recv().map_err(broken)? {
+        for line in batch.iter() {
+            let (key, line) = line.map_err(BackupError::Spool)?;
+            index.push_line(key, line).map_err(BackupError::Index)?;
+        }
+    }
+    let (index, _) = index.finish().map_err(BackupError::Index)?;
+    index.close().map_err(BackupError::Spool)
 }
 
 /// A blocking writer whose bytes come out of a channel, in pieces, with back-pressure.
@@ -222,7 +304,7 @@ impl ChunkWriter {
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let chunk = Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK)));
+        let chunk = Bytes::from(mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK)));
         self.chunks
             .blocking_send(chunk)
             .map_err(|_| io::ErrorKind::BrokenPipe.into())

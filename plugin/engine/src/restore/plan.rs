@@ -384,7 +384,7 @@ impl Inner {
         let text = serde_json::to_vec(object)?;
         self.out.write_all(&text)?;
         let length = text.len() as u64;
-        self.order.push(Entry {
+        self.order.push(&Entry {
             resource_group: format!("{} {:03} {}", rank.wave as u8, rank.position, object.resource),
             namespace: object.namespace.clone(),
             name: object.name.clone(),

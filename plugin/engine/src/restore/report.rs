@@ -299,7 +299,7 @@ impl Inner {
     fn record(&mut self, subject: &Subject, outcome: Outcome) {
         let text = subject.text();
         let namespace = subject.namespace.as_deref();
-        if let Err(error) = self.names.push(list_entry(subject, outcome.velero_word())) {
+        if let Err(error) = self.names.push(&list_entry(subject, outcome.velero_word())) {
             self.fault.get_or_insert(error);
         }
         let kind = self.kind(&subject.resource_group);

@@ -21,12 +21,7 @@ use backup_plan::{
 };
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
-use velero_model::{
-    index::Entry,
-    item::{Head, HeadMetadata},
-    name::BackupName,
-    resource::ApiKind,
-};
+use velero_model::{index::Entry, name::BackupName, resource::ApiKind};
 
 use super::{ObjectRef, RestoreError, RestoreRequest, owners::Owners};
 use crate::{
@@ -103,7 +98,7 @@ impl Source {
     /// Whether an object is selected.
     pub(super) fn takes(&self, kind: &ApiKind, entry: &Entry) -> bool {
         match self {
-            Self::Filter(filter) => filter.decide_object(kind, &head(entry)).is_take(),
+            Self::Filter(filter) => filter.decide_object(kind, &entry.head()).is_take(),
             Self::Listed(entries) => entries.iter().any(|listed| listed.key() == entry.key()),
         }
     }
@@ -114,26 +109,6 @@ impl Source {
             Self::Filter(filter) => filter.decide_related(kind, None) == ObjectDecision::Take,
             Self::Listed(_) => true,
         }
-    }
-}
-
-/// The head of an object as far as the index knows it.
-fn head(entry: &Entry) -> Head<'_> {
-    let labels = (!entry.labels.is_empty()).then(|| {
-        let pairs = entry.labels.iter();
-        pairs
-            .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
-            .collect()
-    });
-    Head {
-        metadata: HeadMetadata {
-            name: entry.name.as_str().into(),
-            namespace: entry.namespace.as_deref().map(Into::into),
-            uid: entry.uid.as_str().into(),
-            labels,
-            ..HeadMetadata::default()
-        },
-        ..Head::default()
     }
 }
 

@@ -345,7 +345,9 @@ impl Bucket for Folder {
         blocking(at.clone(), move || {
             root.check_present(at.clone())?;
             let mut found = Vec::new();
-            entries::walk(&root.path, "", &mut |file| {
+            // A hidden file lies beside the key that it is for.
+            let beside = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+            entries::walk(&root.path, beside, &mut |file| {
                 if file.is_partial {
                     found
                         .extend(entries::open_upload(&file).filter(|upload| upload.key.starts_with(&prefix)));

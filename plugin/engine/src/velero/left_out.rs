@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use backup_plan::kinds::DiscoveredKind;
+use backup_plan::kinds::{DiscoveredKind, is_restless};
 use futures::{StreamExt, stream};
 use velero_model::{resource::ApiKind, resource_list::ResourceList};
 
@@ -14,9 +14,6 @@ use crate::api::ApiClient;
 
 /// Counts at the same time.
 const IN_FLIGHT: usize = 8;
-
-/// Resources whose objects come and go by themselves, or that Velero makes while it works.
-const RESTLESS: [&str; 3] = ["events", "events.events.k8s.io", "leases.coordination.k8s.io"];
 
 /// Objects by kind.
 pub type Census = BTreeMap<ApiKind, u64>;
@@ -46,7 +43,8 @@ pub async fn census(api: &ApiClient, kinds: &[DiscoveredKind]) -> Census {
 }
 
 fn is_judged(kind: &ApiKind) -> bool {
-    kind.group != "velero.io" && !RESTLESS.contains(&kind.resource_group().as_str())
+    // Velero makes objects of its own while it works.
+    kind.group != "velero.io" && !is_restless(kind)
 }
 
 async fn count(api: &ApiClient, kinds: impl Iterator<Item = &ApiKind>) -> Census {

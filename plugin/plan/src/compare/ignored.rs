@@ -2,7 +2,7 @@
 //!
 //! A path covers everything below it; `[*]` stands for any position in a list.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use serde_json::Value;
 use velero_model::resource::ApiKind;
@@ -210,6 +210,48 @@ pub const RESTORED: &[IgnoredPath] = &[
         "the new cluster's certificate, for service accounts",
     ),
 ];
+
+const ENDPOINTS: Kinds = Kinds::These(&["endpoints", "endpointslices.discovery.k8s.io"]);
+
+/// One object at two times: what its server and its controllers keep count of.
+pub const SAME_OBJECT: &[IgnoredPath] = &[
+    ignored(Kinds::All, "metadata.resourceVersion", "set by the API server"),
+    ignored(Kinds::All, "metadata.generation", "counted by the API server"),
+    ignored(Kinds::All, "metadata.managedFields", "kept by the API server"),
+    ignored(Kinds::All, "status", "written by controllers"),
+    ignored(
+        Kinds::All,
+        r#"metadata.labels["velero.io/backup-name"]"#,
+        "set by a restore",
+    ),
+    ignored(
+        Kinds::All,
+        r#"metadata.labels["velero.io/restore-name"]"#,
+        "set by a restore",
+    ),
+    ignored(
+        ROLLED_OUT,
+        r#"metadata.annotations["deployment.kubernetes.io/revision"]"#,
+        "counted by the deployment controller",
+    ),
+    ignored(
+        ENDPOINTS,
+        r#"metadata.annotations["endpoints.kubernetes.io/last-change-trigger-time"]"#,
+        "written by the endpoints controllers",
+    ),
+];
+
+/// An object against another one of its name: what does not count between two times, and what a cluster gives to an object
+/// that is made anew.
+pub static MADE_ANEW: LazyLock<Vec<IgnoredPath>> = LazyLock::new(|| {
+    let names_path = |path| {
+        RESTORED
+            .iter()
+            .any(|known| known.kinds == Kinds::All && known.path == path)
+    };
+    let more = SAME_OBJECT.iter().filter(|entry| !names_path(entry.path));
+    RESTORED.iter().chain(more).copied().collect()
+});
 
 /// An object of a backup against the same object in the cluster it came from: identical.
 pub const LIVE_VS_BACKUP: &[IgnoredPath] = &[];

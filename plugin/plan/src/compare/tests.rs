@@ -124,16 +124,22 @@ fn typed(mut object: Value, kinds: Kinds) -> Value {
 
 #[test]
 fn each_entry_hides_its_path_and_reports_its_use() {
-    for (position, entry) in RESTORED.iter().enumerate() {
+    for table in [RESTORED, SAME_OBJECT] {
+        each_entry_is_needed(table);
+    }
+}
+
+fn each_entry_is_needed(whole: &[IgnoredPath]) {
+    for (position, entry) in whole.iter().enumerate() {
         for kind in kinds_of(entry.kinds) {
             let left = typed(object_at(entry.path, json!("a")), entry.kinds);
             let right = typed(object_at(entry.path, json!({"b": ["c"]})), entry.kinds);
-            let found = compare(&kind, &left, &right, RESTORED);
+            let found = compare(&kind, &left, &right, whole);
             assert!(found.is_equal(), "{kind} {}: {:?}", entry.path, found.differences);
             assert_eq!(found.used, BTreeSet::from([position]), "{kind} {}", entry.path);
-            assert!(compare(&kind, &left, &left, RESTORED).used.is_empty());
+            assert!(compare(&kind, &left, &left, whole).used.is_empty());
 
-            let mut table = RESTORED.to_vec();
+            let mut table = whole.to_vec();
             table.remove(position);
             assert!(
                 !compare(&kind, &left, &right, &table).is_equal(),
@@ -177,6 +183,27 @@ fn labels_of_the_restore_do_not_count_where_there_were_none() {
         assert!(
             compare(&api("configmaps"), &left, &empty, LIVE_VS_BACKUP).is_equal(),
             "{key}"
+        );
+    }
+}
+
+#[test]
+fn a_difference_reads_back_with_its_nulls() {
+    for (left, right) in [
+        (Some(json!(null)), None),
+        (None, Some(json!(null))),
+        (Some(json!(1)), Some(json!("a"))),
+    ] {
+        let difference = Difference {
+            path: "a".into(),
+            left,
+            right,
+        };
+        let text = serde_json::to_string(&difference).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Difference>(&text).unwrap(),
+            difference,
+            "{text}"
         );
     }
 }

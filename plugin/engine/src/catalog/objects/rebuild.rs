@@ -186,7 +186,7 @@ impl Pass {
         for mut entry in self.pending.drain(..) {
             entry.member = self.written;
             entry.member_length = member.len() as u64;
-            self.spool.push(entry)?;
+            self.spool.push(&entry)?;
         }
         self.written += member.len() as u64;
         Ok(())

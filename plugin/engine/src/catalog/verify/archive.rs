@@ -257,7 +257,7 @@ impl Check {
         }
         self.archive.tally.count(&entry, &head);
         self.progress.add_objects(1);
-        self.archive.spool.push(entry).map_err(CatalogError::Spool)
+        self.archive.spool.push(&entry).map_err(CatalogError::Spool)
     }
 }
 
