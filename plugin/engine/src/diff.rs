@@ -104,18 +104,16 @@ pub async fn diff(
             wanted
         }
     };
-    let mut missing = Vec::new();
     for kind in &objects.directory().kinds {
         if wanted.passes_over(&kind.kind) {
             recorder.pass_over(kind.kind.resource_group());
         }
     }
-    for namespace in wanted
+    let missing: Vec<String> = wanted
         .filter()
         .missing_namespaces(&|name| recorder.has_seen(name))
-    {
-        missing.push(format!("neither side holds anything in namespace {namespace}"));
-    }
+        .map(|namespace| format!("neither side holds anything in namespace {namespace}"))
+        .collect();
     recorder.warnings.extend(missing);
     let diff = recorder.finish()?;
     if let Some(what) = wanted

@@ -329,7 +329,7 @@ mod tests {
         changed.differences = vec![side("data.a".into(), Some(json!("1")), None)];
         changed
             .differences
-            .extend((0..FIELDS + 1).map(|n| side(format!("data.b{n}"), None, Some(json!(n)))));
+            .extend((0..=FIELDS).map(|n| side(format!("data.b{n}"), None, Some(json!(n)))));
         let lines = lines(&changed, &sides());
         assert_eq!(lines[0], "configmaps shop/prices  changed, made anew");
         assert_eq!(lines[1], "    data.a: \"1\" -> nothing");
