@@ -143,7 +143,7 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         } => describe::run(session, &place, &names, details).await,
         Command::Contents { place, name, only } => contents::run(session, &place, &name, only).await,
         Command::Cat { place, name, object } => cat::run(session, &place, &name, &object).await,
-        Command::Diff(request) => diff::run(session, *request).await,
+        Command::Diff(request) => Box::pin(diff::run(session, *request)).await,
         Command::Find { place, object } => find::run(session, &place, &object).await,
         Command::Logs { place, name } => logs::run(session, &place, &name).await,
         Command::Verify { place, names } => verify::run(session, &place, &names).await,

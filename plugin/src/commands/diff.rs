@@ -188,7 +188,7 @@ fn lines(object: &ObjectDifference, [left, right]: &[String; 2]) -> Vec<String> 
 }
 
 fn field(difference: &Difference) -> String {
-    let [left, right] = [&difference.left, &difference.right].map(plan::value);
+    let [left, right] = [&difference.left, &difference.right].map(|side| plan::value(side.as_ref()));
     format!("    {}: {left} -> {right}", difference.path)
 }
 

@@ -215,13 +215,13 @@ fn difference(difference: &PlannedDifference) -> String {
     format!(
         "    {}: {} -> {}",
         difference.path,
-        value(&difference.live),
-        value(&difference.backup)
+        value(difference.live.as_ref()),
+        value(difference.backup.as_ref())
     )
 }
 
 /// A value as a line shows it.
-pub(super) fn value(value: &Option<Value>) -> String {
+pub(super) fn value(value: Option<&Value>) -> String {
     let Some(value) = value else {
         return "nothing".to_owned();
     };
