@@ -6,6 +6,7 @@
 //! rely on each parser refusing hostile input with an error that names what was wrong, never with a panic.
 #![deny(missing_docs)]
 
+pub mod api;
 pub mod api_object;
 pub mod archive;
 pub mod backup;

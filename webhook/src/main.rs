@@ -1,0 +1,3 @@
+//! `backup-webhook`: serves the admission suite.
+
+fn main() {}
