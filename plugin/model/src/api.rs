@@ -3,7 +3,10 @@
 //! The types here are the contract with users of the cluster: the manifests of the CRDs are generated from them, the
 //! admission suite and the plugin read and write them. Rules about them live in the plan crate; here are only shapes.
 
+// Columns repeat their type; the lint takes `type_` of two columns for one attribute.
+#[allow(clippy::duplicated_attributes)]
 mod storage_disposition;
+#[allow(clippy::duplicated_attributes)]
 mod volume_backup_policy;
 
 pub use storage_disposition::{
