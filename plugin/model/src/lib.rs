@@ -15,6 +15,7 @@ pub mod digests;
 pub mod duration;
 pub mod index;
 pub mod item;
+pub mod keep;
 pub mod layout;
 pub mod member;
 pub mod name;

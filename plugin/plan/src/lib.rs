@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod related;
 pub mod resource_names;
 pub mod restore;
+pub mod retention;
 pub mod rule;
 pub mod scope;
 pub mod selector;
