@@ -9,6 +9,7 @@ mod control_plane;
 mod etcd;
 mod kubeconfig;
 mod objects;
+mod person;
 mod ports;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use self::control_plane::{Options, Processes, Site};
 use self::kubeconfig::Credential;
 pub(crate) use self::objects::Requests;
+pub use self::person::{Answer, Person};
 pub use self::{kubeconfig::base64, ports::free_port};
 use crate::process;
 use crate::runtime;

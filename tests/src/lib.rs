@@ -8,6 +8,7 @@
 pub mod applications;
 pub mod bench;
 pub mod cluster;
+pub mod cluster_api;
 pub mod compare;
 pub mod demo;
 pub mod fuzz_bodies;

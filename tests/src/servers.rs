@@ -6,6 +6,7 @@
 //! build is found by a digest over all that went into it, so two checkouts may share the folder.
 
 mod build;
+pub(crate) mod modules;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -172,7 +172,7 @@ fn wait_with_progress(command: Command, module: &Module, begun: Instant) -> Resu
 }
 
 /// The go command, refused with the way to get a newer one where it is missing or too old to read the module.
-fn go(source: &Path) -> Result<PathBuf> {
+pub(super) fn go(source: &Path) -> Result<PathBuf> {
     let wanted = std::fs::read_to_string(source.join("go.mod"))?
         .lines()
         .find_map(|line| line.strip_prefix("go ").map(str::to_owned))
