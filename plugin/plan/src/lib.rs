@@ -17,3 +17,4 @@ pub mod retention;
 pub mod rule;
 pub mod scope;
 pub mod selector;
+pub mod volumes;

@@ -1,0 +1,763 @@
+//! Tables of pods, labels, policies and claims, and properties of every decision.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use velero_model::api::VolumeBackupPolicy;
+
+use super::*;
+
+fn policy(name: &str, spec: &Value) -> Policy {
+    Policy::compile(&parsed(name, spec)).unwrap()
+}
+
+fn parsed(name: &str, spec: &Value) -> VolumeBackupPolicy {
+    serde_json::from_value(
+        json!({ "apiVersion": "kubectl-backup.io/v1alpha1", "kind": "VolumeBackupPolicy",
+        "metadata": { "name": name, "generation": 3 }, "spec": spec }),
+    )
+    .unwrap()
+}
+
+fn claim(name: &str) -> Value {
+    json!({ "name": name, "persistentVolumeClaim": { "claimName": format!("claim-{name}") } })
+}
+
+/// A pod whose one container mounts all of its volumes.
+fn pod(metadata: &Value, volumes: &[Value]) -> Value {
+    let mounts: Vec<Value> = volumes
+        .iter()
+        .map(|volume| json!({ "name": volume["name"], "mountPath": "/x" }))
+        .collect();
+    json!({ "metadata": metadata, "spec": { "volumes": volumes,
+        "containers": [{ "name": "main", "image": "i", "volumeMounts": mounts }] } })
+}
+
+/// A place to decide in: labels of the namespace, claims with class, size and whether they are folders of the node.
+#[derive(Default)]
+struct Place {
+    labels: Option<BTreeMap<String, String>>,
+    claims: BTreeMap<String, Claim>,
+    host_paths: Vec<&'static str>,
+}
+
+impl Place {
+    fn labelled(pairs: &[(&str, &str)]) -> Self {
+        let labels = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Self {
+            labels: Some(labels.collect()),
+            ..Self::default()
+        }
+    }
+
+    fn claim(mut self, name: &str, class: &str, size: &str) -> Self {
+        let claim = Claim::new(Some(class), Quantity::parse(size).ok(), Some(name));
+        self.claims.insert(name.to_owned(), claim);
+        self
+    }
+
+    fn decide<T>(
+        &self,
+        rules: &Rules,
+        pod: &Value,
+        namespace: &str,
+        see: impl FnOnce(&Decision<'_>) -> T,
+    ) -> T {
+        let text = pod.to_string();
+        let facts = PodFacts::parse(text.as_bytes()).unwrap();
+        let namespace = NamespaceFacts {
+            name: namespace,
+            labels: self.labels.as_ref(),
+        };
+        let claims = |name: &str| {
+            let claim = self.claims.get(name)?;
+            Some(claim.facts(Some(self.host_paths.contains(&name))))
+        };
+        see(&rules.decide(&facts, namespace, &claims))
+    }
+
+    /// `name: fate` of each volume.
+    fn fates(&self, rules: &Rules, pod: &Value) -> Vec<String> {
+        self.decide(rules, pod, "shop", |decision| {
+            let lines = decision.volumes.iter();
+            lines
+                .map(|volume| format!("{}: {}", volume.volume.name, volume.fate()))
+                .collect()
+        })
+    }
+
+    fn annotation(&self, rules: &Rules, pod: &Value) -> Option<String> {
+        self.decide(rules, pod, "shop", |decision| decision.annotation())
+    }
+
+    fn warnings(&self, rules: &Rules, pod: &Value) -> Vec<String> {
+        self.decide(rules, pod, "shop", |decision| decision.warnings())
+    }
+}
+
+fn everything() -> Rules {
+    Rules::new(vec![policy("all", &json!({}))], [])
+}
+
+fn annotated(key: &str, value: &str) -> Value {
+    json!({ "name": "p", "annotations": { key: value } })
+}
+
+#[test]
+fn each_kind_of_volume_has_its_fate() {
+    let volumes = [
+        claim("data"),
+        json!({ "name": "scratch", "ephemeral": { "volumeClaimTemplate": { "spec": {} } } }),
+        json!({ "name": "cache", "emptyDir": {} }),
+        json!({ "name": "bare" }),
+        json!({ "name": "host", "hostPath": { "path": "/x" } }),
+        json!({ "name": "secret", "secret": { "secretName": "s" } }),
+        json!({ "name": "config", "configMap": { "name": "c" } }),
+        json!({ "name": "token", "projected": { "sources": [] } }),
+        json!({ "name": "info", "downwardAPI": { "items": [] } }),
+        json!({ "name": "inline", "csi": { "driver": "d" } }),
+        json!({ "name": "share", "nfs": { "server": "s", "path": "/" } }),
+        json!({ "name": "image", "image": { "reference": "r" } }),
+        claim("default-token-x"),
+        claim("on-node"),
+    ];
+    let mut place = Place::labelled(&[]).claim("claim-on-node", "local", "1Gi");
+    place.host_paths.push("claim-on-node");
+    assert_eq!(
+        place.fates(&everything(), &pod(&json!({ "name": "p" }), &volumes)),
+        [
+            "data: policy \"all\" includes it",
+            "scratch: policy \"all\" includes it",
+            "cache: no policy, label or annotation chooses it",
+            "bare: no policy, label or annotation chooses it",
+            "host: Velero skips it: it is a folder of the node (hostPath)",
+            "secret: Velero skips it: its files come from a Secret",
+            "config: Velero skips it: its files come from a ConfigMap",
+            "token: Velero skips it: its files come from other objects (projected)",
+            "info: Velero skips it: its files come from the pod itself (downwardAPI)",
+            "inline: no policy, label or annotation chooses it",
+            "share: no policy, label or annotation chooses it",
+            "image: no policy, label or annotation chooses it",
+            "default-token-x: Velero skips it: its name begins with default-token",
+            "on-node: Velero skips it: its PersistentVolume is a folder of the node",
+        ]
+    );
+}
+
+#[test]
+fn other_types_are_chosen_only_when_a_policy_names_them() {
+    let volumes = [
+        claim("data"),
+        json!({ "name": "cache", "emptyDir": {} }),
+        json!({ "name": "share", "nfs": {} }),
+    ];
+    let pod = pod(&json!({ "name": "p" }), &volumes);
+    for (types, expected) in [
+        (json!([]), Some("data")),
+        (json!(["EmptyDir"]), Some("cache")),
+        (
+            json!(["PersistentVolumeClaim", "EmptyDir", "Nfs"]),
+            Some("data,cache,share"),
+        ),
+        (json!(["Csi"]), None),
+    ] {
+        let rules = Rules::new(vec![policy("p", &json!({ "volumes": { "types": types } }))], []);
+        assert_eq!(
+            Place::labelled(&[]).annotation(&rules, &pod).as_deref(),
+            expected,
+            "{types}"
+        );
+    }
+    let labelled = Place::labelled(&[("kubectl-backup.io/volumes", "include")]);
+    assert_eq!(
+        labelled.annotation(&Rules::default(), &pod).as_deref(),
+        Some("data")
+    );
+}
+
+#[test]
+fn only_what_regular_containers_mount_counts() {
+    let spec = |containers: Value, init: Value| {
+        json!({ "metadata": { "name": "p" }, "spec": { "volumes": [claim("data")], "containers": containers,
+            "initContainers": init } })
+    };
+    let mounts = json!([{ "name": "c", "volumeMounts": [{ "name": "data", "mountPath": "/x" }] }]);
+    let sidecar = json!([{ "name": "s", "restartPolicy": "Always",
+        "volumeMounts": [{ "name": "data", "mountPath": "/x" }] }]);
+    let device = json!([{ "name": "c", "volumeDevices": [{ "name": "data", "devicePath": "/dev/x" }] }]);
+    for (case, pod, expected) in [
+        (
+            "a regular container",
+            spec(mounts.clone(), json!([])),
+            Some("data"),
+        ),
+        (
+            "an init container too",
+            spec(mounts.clone(), mounts.clone()),
+            Some("data"),
+        ),
+        (
+            "an init container alone",
+            spec(json!([{ "name": "c" }]), mounts.clone()),
+            None,
+        ),
+        (
+            "a native sidecar alone",
+            spec(json!([{ "name": "c" }]), sidecar),
+            None,
+        ),
+        ("a block device", spec(device, Value::Null), None),
+        (
+            "nobody",
+            spec(json!([{ "name": "c", "volumeMounts": null }]), Value::Null),
+            None,
+        ),
+    ] {
+        assert_eq!(
+            Place::labelled(&[]).annotation(&everything(), &pod).as_deref(),
+            expected,
+            "{case}"
+        );
+    }
+    let pod = spec(json!([{ "name": "c" }]), mounts);
+    assert_eq!(
+        Place::labelled(&[]).warnings(&everything(), &pod),
+        ["volume \"data\" of policy \"all\" is not backed up: only init containers or sidecars mount it"]
+    );
+}
+
+#[test]
+fn the_user_s_list_stays_in_front_and_untouched() {
+    let volumes = [claim("b"), claim("a"), claim("logs")];
+    for (list, expected) in [
+        ("", Some("b,a,logs")),
+        ("a", Some("a,b,logs")),
+        ("logs,a", Some("logs,a,b")),
+        ("logs,a,b", None),
+        ("b, a", Some("b, a,a,logs")),
+        ("gone", Some("gone,b,a,logs")),
+        ("a,", Some("a,,b,logs")),
+        ("a,a", Some("a,a,b,logs")),
+    ] {
+        let pod = pod(&annotated("backup.velero.io/backup-volumes", list), &volumes);
+        assert_eq!(
+            Place::labelled(&[]).annotation(&everything(), &pod).as_deref(),
+            expected,
+            "{list:?}"
+        );
+    }
+}
+
+#[test]
+fn labels_decide_and_that_of_the_pod_wins() {
+    for (namespace, of_pod, expected) in [
+        (None, None, None),
+        (Some("include"), None, Some("data")),
+        (Some("exclude"), None, None),
+        (None, Some("include"), Some("data")),
+        (Some("exclude"), Some("include"), Some("data")),
+        (Some("include"), Some("exclude"), None),
+        (Some("include"), Some("maybe"), Some("data")),
+        (Some("Include"), None, None),
+    ] {
+        let labels: Vec<_> = namespace
+            .iter()
+            .map(|value| ("kubectl-backup.io/volumes", *value))
+            .collect();
+        let metadata = json!({ "name": "p", "labels": { "kubectl-backup.io/volumes": of_pod } });
+        let metadata = if of_pod.is_some() {
+            metadata
+        } else {
+            json!({ "name": "p" })
+        };
+        let pod = pod(&metadata, &[claim("data")]);
+        let found = Place::labelled(&labels).annotation(&Rules::default(), &pod);
+        assert_eq!(found.as_deref(), expected, "{namespace:?} {of_pod:?}");
+    }
+    let pod = pod(
+        &json!({ "name": "p", "labels": { "kubectl-backup.io/volumes": "exlude" } }),
+        &[claim("data")],
+    );
+    assert_eq!(
+        Place::labelled(&[("kubectl-backup.io/volumes", "yes")]).warnings(&Rules::default(), &pod),
+        [
+            "label kubectl-backup.io/volumes=exlude of the pod counts as absent: it may be include or exclude",
+            "label kubectl-backup.io/volumes=yes of the namespace counts as absent: it may be include or exclude"
+        ]
+    );
+}
+
+#[test]
+fn whatever_excludes_wins() {
+    let data = pod(
+        &json!({ "name": "p", "labels": { "app": "db" } }),
+        &[claim("data"), claim("tmp")],
+    );
+    let exclude = policy(
+        "tmp",
+        &json!({ "action": "Exclude", "volumes": { "claimNames": ["*-tmp"] } }),
+    );
+    let rules = Rules::new(vec![policy("all", &json!({})), exclude.clone()], []);
+    assert_eq!(
+        Place::labelled(&[]).fates(&rules, &data),
+        [
+            "data: policy \"all\" includes it",
+            "tmp: policy \"tmp\" excludes it"
+        ]
+    );
+    let included = Place::labelled(&[("kubectl-backup.io/volumes", "include")]);
+    assert_eq!(
+        included.fates(&Rules::new(vec![exclude], []), &data),
+        [
+            "data: the namespace's label kubectl-backup.io/volumes=include includes it",
+            "tmp: policy \"tmp\" excludes it"
+        ]
+    );
+    let kept_out = pod(
+        &annotated("backup.velero.io/backup-volumes-excludes", "tmp,gone"),
+        &[claim("tmp")],
+    );
+    assert_eq!(Place::labelled(&[]).annotation(&everything(), &kept_out), None);
+    assert_eq!(
+        Place::labelled(&[]).warnings(&everything(), &kept_out),
+        ["volume \"tmp\": policy \"all\" includes it, but the pod's backup-volumes-excludes wins"]
+    );
+    let listed = pod(
+        &annotated("backup.velero.io/backup-volumes", "tmp"),
+        &[claim("tmp")],
+    );
+    assert_eq!(
+        Place::labelled(&[]).warnings(&rules, &listed),
+        ["volume \"tmp\": policy \"tmp\" excludes it, but the pod's own backup-volumes wins"]
+    );
+}
+
+#[test]
+fn policies_match_by_all_that_they_say() {
+    let place = || Place::labelled(&[("team", "a")]).claim("claim-data", "fast", "10Gi");
+    let pod = pod(
+        &json!({ "name": "p", "labels": { "app": "db", "tier": "back" } }),
+        &[claim("data")],
+    );
+    for (spec, expected) in [
+        (json!({}), true),
+        (
+            json!({ "namespaceSelector": { "matchLabels": { "team": "a" } } }),
+            true,
+        ),
+        (
+            json!({ "namespaceSelector": { "matchLabels": { "team": "b" } } }),
+            false,
+        ),
+        (
+            json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "shop" } } }),
+            true,
+        ),
+        (
+            json!({ "namespaceSelector": { "matchExpressions": [{ "key": "team", "operator": "NotIn", "values": ["a"] }] } }),
+            false,
+        ),
+        (json!({ "podSelector": { "matchLabels": { "app": "db" } } }), true),
+        (
+            json!({ "podSelector": { "matchExpressions": [{ "key": "tier", "operator": "DoesNotExist" }] } }),
+            false,
+        ),
+        (
+            json!({ "podSelector": { "matchLabels": { "app": "db" } },
+            "namespaceSelector": { "matchLabels": { "team": "b" } } }),
+            false,
+        ),
+        (json!({ "volumes": { "claimNames": ["claim-*"] } }), true),
+        (json!({ "volumes": { "claimNames": ["x", "claim-dat?"] } }), true),
+        (json!({ "volumes": { "claimNames": ["data"] } }), false),
+        (json!({ "volumes": { "storageClasses": ["slow", "fast"] } }), true),
+        (json!({ "volumes": { "storageClasses": ["slow"] } }), false),
+        (json!({ "volumes": { "minimumCapacity": "10Gi" } }), true),
+        (json!({ "volumes": { "minimumCapacity": "10.1Gi" } }), false),
+        (json!({ "volumes": { "maximumCapacity": "10240Mi" } }), true),
+        (json!({ "volumes": { "maximumCapacity": "10G" } }), false),
+        (
+            json!({ "volumes": { "minimumCapacity": "1Gi", "maximumCapacity": "1Ti", "storageClasses": ["fast"],
+            "types": ["PersistentVolumeClaim"], "claimNames": ["*"] } }),
+            true,
+        ),
+        (json!({ "volumes": { "types": ["Ephemeral"] } }), false),
+    ] {
+        let rules = Rules::new(vec![policy("p", &spec)], []);
+        assert_eq!(place().annotation(&rules, &pod).is_some(), expected, "{spec}");
+    }
+}
+
+#[test]
+fn an_ephemeral_volume_is_known_by_its_template_and_by_its_claim() {
+    let volume = json!({ "name": "work", "ephemeral": { "volumeClaimTemplate": { "spec": {
+        "storageClassName": "fast", "resources": { "requests": { "storage": "2Gi" } } } } } });
+    let rules = |volumes: Value| Rules::new(vec![policy("p", &json!({ "volumes": volumes }))], []);
+    let of_generated = pod(&json!({ "generateName": "p-" }), std::slice::from_ref(&volume));
+    let named = pod(&json!({ "name": "p-1" }), std::slice::from_ref(&volume));
+    for (rule, pod, expected, unknown) in [
+        (
+            json!({ "storageClasses": ["fast"], "minimumCapacity": "2Gi" }),
+            &of_generated,
+            true,
+            "",
+        ),
+        (json!({ "storageClasses": ["slow"] }), &of_generated, false, ""),
+        (
+            json!({ "claimNames": ["nothing-*"] }),
+            &of_generated,
+            true,
+            "claim name",
+        ),
+        (json!({ "claimNames": ["p-1-work"] }), &named, true, ""),
+        (json!({ "claimNames": ["nothing-*"] }), &named, false, ""),
+    ] {
+        let rules = rules(rule.clone());
+        let place = Place::labelled(&[]);
+        assert_eq!(place.annotation(&rules, pod).is_some(), expected, "{rule}");
+        let told = place.decide(&rules, pod, "shop", |decision| {
+            decision.unknown_facts().to_string()
+        });
+        assert_eq!(told, unknown, "{rule}");
+    }
+    let bigger = Place::labelled(&[]).claim("p-1-work", "fast", "9Gi");
+    assert!(
+        bigger
+            .annotation(&rules(json!({ "minimumCapacity": "9Gi" })), &named)
+            .is_some()
+    );
+}
+
+#[test]
+fn what_is_not_known_speaks_for_a_backup_and_is_named() {
+    let pod = pod(&json!({ "name": "p" }), &[claim("data")]);
+    let unknown = |rules: &Rules, place: &Place| {
+        place.decide(rules, &pod, "shop", |decision| {
+            (decision.annotation(), decision.unknown_facts().to_string())
+        })
+    };
+    let chosen = Some("data".to_owned());
+    let by_class = |action: &str| json!({ "action": action, "volumes": { "storageClasses": ["x"], "maximumCapacity": "1Gi" } });
+    let include = Rules::new(vec![policy("some", &by_class("Include"))], []);
+    let known = Place::labelled(&[]);
+    assert_eq!(
+        unknown(&include, &known),
+        (chosen.clone(), "storage class, capacity".to_owned())
+    );
+    let exclude = Rules::new(
+        vec![policy("all", &json!({})), policy("not", &by_class("Exclude"))],
+        [],
+    );
+    assert_eq!(
+        unknown(&exclude, &known),
+        (chosen.clone(), "storage class, capacity".to_owned())
+    );
+
+    // A namespace that was made a moment ago: its name is known, its labels are not.
+    let nothing = Place::default();
+    let of_namespace = |key: &str, value: &str| {
+        Rules::new(
+            vec![policy(
+                "p",
+                &json!({ "namespaceSelector": { "matchLabels": { key: value } } }),
+            )],
+            [],
+        )
+    };
+    assert_eq!(
+        unknown(&of_namespace("team", "a"), &nothing),
+        (chosen.clone(), "namespace labels".to_owned())
+    );
+    let name = "kubernetes.io/metadata.name";
+    assert_eq!(
+        unknown(&of_namespace(name, "shop"), &nothing),
+        (chosen, String::new())
+    );
+    assert_eq!(
+        unknown(&of_namespace(name, "bank"), &nothing),
+        (None, String::new())
+    );
+}
+
+#[test]
+fn pods_of_the_system_are_left_alone() {
+    let rules = Rules::new(
+        vec![policy("all", &json!({}))],
+        ["velero".to_owned(), "kubectl-backup".to_owned()],
+    );
+    let plain = pod(&json!({ "name": "p" }), &[claim("data")]);
+    let place = Place::labelled(&[("kubectl-backup.io/volumes", "include")]);
+    for (namespace, exempt) in [
+        ("shop", false),
+        ("kube-system", true),
+        ("kube-node-lease", true),
+        ("velero", true),
+        ("kubectl-backup", true),
+    ] {
+        place.decide(&rules, &plain, namespace, |decision| {
+            assert_eq!(decision.exemption.is_some(), exempt, "{namespace}");
+            assert_eq!(decision.annotation().is_none(), exempt, "{namespace}");
+        });
+    }
+    let mirror = pod(&annotated("kubernetes.io/config.mirror", "x"), &[claim("data")]);
+    place.decide(&rules, &mirror, "shop", |decision| {
+        assert_eq!(decision.exemption, Some(Exemption::MirrorPod));
+        assert_eq!(decision.annotation(), None);
+    });
+}
+
+#[test]
+fn lists_that_velero_honours_in_part_are_warned_about() {
+    let volumes = [
+        claim("data"),
+        claim("logs"),
+        json!({ "name": "host", "hostPath": { "path": "/" } }),
+    ];
+    for (list, expected) in [
+        ("data,logs", None),
+        (
+            "data, logs",
+            Some(
+                "backup-volumes has spaces, which Velero takes as part of the name: no volume \" logs\" in the pod",
+            ),
+        ),
+        (
+            "dta",
+            Some("backup-volumes names \"dta\", but the pod has no such volume"),
+        ),
+        (
+            "dta,lgs,x",
+            Some("backup-volumes names \"dta\" (and 2 more), but the pod has no such volume"),
+        ),
+        (
+            "data,",
+            Some("backup-volumes names \"\", but the pod has no such volume"),
+        ),
+        (
+            "host",
+            Some("backup-volumes names \"host\", but Velero skips it: it is a folder of the node (hostPath)"),
+        ),
+    ] {
+        let pod = pod(&annotated("backup.velero.io/backup-volumes", list), &volumes);
+        let warnings = Place::labelled(&[]).warnings(&Rules::default(), &pod);
+        assert_eq!(warnings, expected.into_iter().collect::<Vec<_>>(), "{list}");
+        assert!(
+            warnings.iter().all(|warning| warning.len() <= WARNING_LENGTH),
+            "{warnings:?}"
+        );
+    }
+    let both = json!({ "name": "p", "annotations": { "backup.velero.io/backup-volumes": "data",
+        "backup.velero.io/backup-volumes-excludes": "data" } });
+    assert_eq!(
+        Place::labelled(&[]).warnings(&Rules::default(), &pod(&both, &volumes)),
+        ["volume \"data\" is in backup-volumes and in backup-volumes-excludes: Velero takes it"]
+    );
+    let many: Vec<String> = (0..30).map(|number| format!("v{number}")).collect();
+    let hosts: Vec<Value> = many
+        .iter()
+        .map(|name| json!({ "name": name, "hostPath": {} }))
+        .collect();
+    let pod = pod(
+        &annotated("backup.velero.io/backup-volumes", &many.join(",")),
+        &hosts,
+    );
+    assert_eq!(Place::labelled(&[]).warnings(&Rules::default(), &pod).len(), 8);
+}
+
+#[test]
+fn who_chose_is_recorded_beside_the_list() {
+    let rules = Rules::new(
+        vec![
+            policy("all", &json!({})),
+            policy("b", &json!({ "volumes": { "claimNames": ["*-b"] } })),
+        ],
+        [],
+    );
+    let place = Place::labelled(&[("kubectl-backup.io/volumes", "include")]);
+    let chosen_by =
+        |rules: &Rules, pod: &Value| place.decide(rules, pod, "shop", |decision| decision.chosen_by());
+    let plain = pod(&json!({ "name": "p" }), &[claim("a"), claim("b")]);
+    assert_eq!(chosen_by(&rules, &plain), "namespace-label,all@3,b@3");
+    let again = json!({ "name": "p", "annotations": { "kubectl-backup.io/volumes-chosen-by": "old@1,nonsense,@2,pod-label,all@3",
+        "backup.velero.io/backup-volumes": "a" } });
+    assert_eq!(
+        chosen_by(&rules, &pod(&again, &[claim("a"), claim("b")])),
+        "old@1,pod-label,all@3,namespace-label,b@3"
+    );
+}
+
+#[test]
+fn a_policy_that_makes_no_sense_is_named() {
+    for (spec, expected) in [
+        (
+            json!({ "volumes": { "claimNames": [""] } }),
+            "volumes.claimNames: a name is empty",
+        ),
+        (
+            json!({ "volumes": { "claimNames": ["^a$"] } }),
+            "volumes.claimNames: \"^a$\" has '^'",
+        ),
+        (
+            json!({ "volumes": { "storageClasses": [""] } }),
+            "volumes.storageClasses: a name is empty",
+        ),
+        (
+            json!({ "volumes": { "minimumCapacity": "ten" } }),
+            "volumes.minimumCapacity: \"ten\" is no quantity",
+        ),
+        (
+            json!({ "volumes": { "minimumCapacity": "2Gi", "maximumCapacity": "2G" } }),
+            "volumes.minimumCapacity is larger",
+        ),
+        (
+            json!({ "podSelector": { "matchLabels": { "a b": "c" } } }),
+            "podSelector: label key \"a b\"",
+        ),
+        (
+            json!({ "namespaceSelector": { "matchExpressions": [{ "key": "a", "operator": "Like" }] } }),
+            "namespaceSelector: ",
+        ),
+    ] {
+        let problem = Policy::compile(&parsed("p", &spec)).unwrap_err().to_string();
+        assert!(problem.starts_with(expected), "{problem}");
+    }
+}
+
+#[test]
+fn policies_are_counted_with_their_conflicts() {
+    let rules = Rules::new(
+        vec![
+            policy("all", &json!({})),
+            policy(
+                "no-tmp",
+                &json!({ "action": "Exclude", "volumes": { "claimNames": ["*-tmp"] } }),
+            ),
+            policy(
+                "none",
+                &json!({ "podSelector": { "matchLabels": { "app": "none" } } }),
+            ),
+        ],
+        [],
+    );
+    let mut tally = Tally::new(&rules);
+    let place = Place::labelled(&[]);
+    for list in ["", "tmp"] {
+        let pod = pod(
+            &annotated("backup.velero.io/backup-volumes", list),
+            &[claim("data"), claim("tmp")],
+        );
+        place.decide(&rules, &pod, "shop", |decision| tally.add(decision));
+    }
+    let counts = |pods, volumes, conflicts| {
+        Some(PolicyCounts {
+            pods,
+            volumes,
+            conflicts,
+        })
+    };
+    assert_eq!(tally.of("all"), counts(2, 4, 1));
+    assert_eq!(tally.of("no-tmp"), counts(2, 2, 1));
+    assert_eq!(tally.of("none"), counts(0, 0, 0));
+    assert_eq!(tally.of("gone"), None);
+}
+
+#[test]
+fn null_counts_as_absent_and_the_rest_is_passed_over() {
+    let text = r#"{"metadata":{"name":null,"labels":null,"annotations":null,"ownerReferences":null,"future":[{}]},
+        "spec":{"volumes":[{"persistentVolumeClaim":null,"emptyDir":{},"name":"a"}],"containers":null},"status":null}"#;
+    let facts = PodFacts::parse(text.as_bytes()).unwrap();
+    assert!(!facts.has_annotations);
+    assert_eq!(facts.volumes[0].source, Source::EmptyDir);
+    let escaped = PodFacts::parse(br#"{"metadata":{"annotations":{"backup.velero.io\/backup-volumes":"d\u0061ta"},
+        "ownerReferences":[{"kind":"X"},{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"r","controller":true}]}}"#);
+    let escaped = escaped.unwrap();
+    assert_eq!(escaped.backup_volumes.as_deref(), Some("data"));
+    assert_eq!(&*escaped.owner.unwrap().kind, "ReplicaSet");
+    for broken in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        r#"{"metadata":{"name":1}}"#,
+        r#"{"metadata":{},"spec":{"volumes":[{}]}}"#,
+    ] {
+        assert!(PodFacts::parse(broken.as_bytes()).is_err(), "{broken}");
+    }
+}
+
+fn random_volume(number: usize) -> impl Strategy<Value = Value> {
+    let name = format!("v{number}");
+    prop::sample::select(vec![
+        claim(&name),
+        claim(&name),
+        json!({ "name": name, "emptyDir": {} }),
+        json!({ "name": name, "secret": {} }),
+        json!({ "name": name, "hostPath": {} }),
+        json!({ "name": name, "ephemeral": { "volumeClaimTemplate": { "spec": {} } } }),
+    ])
+}
+
+fn random_rules() -> impl Strategy<Value = Rules> {
+    let spec = prop::sample::select(vec![
+        json!({}),
+        json!({ "volumes": { "types": ["EmptyDir"] } }),
+        json!({ "action": "Exclude", "volumes": { "claimNames": ["*-v1"] } }),
+        json!({ "volumes": { "storageClasses": ["x"] } }),
+        json!({ "action": "Exclude", "podSelector": { "matchLabels": { "app": "x" } } }),
+    ]);
+    prop::collection::vec(spec, 0..4).prop_map(|specs| {
+        let named = specs
+            .iter()
+            .enumerate()
+            .map(|(number, spec)| policy(&format!("p{number}"), spec));
+        Rules::new(named.collect(), [])
+    })
+}
+
+proptest! {
+    #[test]
+    fn deciding_again_adds_nothing_and_the_list_is_only_added_to(
+        volumes in (random_volume(0), random_volume(1), random_volume(2), random_volume(3)),
+        list in "(v[0-5]|[ ,]|x){0,6}",
+        excludes in "(v[0-5],){0,2}",
+        label in prop::sample::select(vec!["", "include", "exclude", "x"]),
+        rules in random_rules(),
+    ) {
+        let volumes = [volumes.0, volumes.1, volumes.2, volumes.3];
+        let mut annotations = json!({ "backup.velero.io/backup-volumes-excludes": excludes });
+        if !list.is_empty() {
+            annotations["backup.velero.io/backup-volumes"] = json!(list);
+        }
+        let metadata = |annotations: &Value| json!({ "name": "p", "annotations": annotations,
+            "labels": { "kubectl-backup.io/volumes": label, "app": label } });
+        let place = Place::labelled(&[]);
+        let before = pod(&metadata(&annotations), &volumes);
+        if let Some(value) = place.annotation(&rules, &before) {
+            prop_assert!(value.starts_with(&list), "{} of {}", value, list);
+            let added = value[list.len()..].trim_start_matches(',');
+            let names: Vec<&str> = added.split(',').collect();
+            prop_assert!(!added.contains(' '));
+            for (at, name) in names.iter().enumerate() {
+                prop_assert!(!names[..at].contains(name));
+                prop_assert!(!list.split(',').any(|listed| listed == *name));
+                prop_assert!(!excludes.split(',').any(|kept_out| kept_out == *name));
+            }
+            annotations["backup.velero.io/backup-volumes"] = json!(value);
+            let after = pod(&metadata(&annotations), &volumes);
+            prop_assert_eq!(place.annotation(&rules, &after), None);
+        }
+        for warning in place.warnings(&rules, &before) {
+            prop_assert!(warning.chars().count() <= 2 * WARNING_LENGTH);
+        }
+    }
+
+    #[test]
+    fn reading_foreign_bytes_never_panics(text in "[\\[\\]{}\",:a-z0-9\\\\ ]{0,60}", number in "[0-9.eEinumkKMGTP+-]{0,12}") {
+        let _ = PodFacts::parse(text.as_bytes());
+        let _ = Claim::parse(text.as_bytes());
+        let _ = Quantity::parse(&number);
+    }
+}
