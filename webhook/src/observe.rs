@@ -7,6 +7,8 @@
 pub mod clusters;
 mod facts;
 mod feed;
+mod pod_claims;
+mod rules;
 mod table;
 
 use std::sync::Arc;
@@ -20,8 +22,11 @@ use kube::{Api, Client};
 use kube_runtime::watcher;
 use velero_model::api::VolumeBackupPolicy;
 
-pub use facts::{Claim, Class, Labels, Volume};
+pub use backup_plan::volumes::Claim;
+pub use facts::{Class, Labels, Volume};
 pub use feed::{Unreadable, feed};
+pub use pod_claims::PodClaims;
+pub use rules::Compiled;
 pub use table::{Health, Table};
 
 /// The API server ends every watch after this long and we start the next one, so that a connection that died silently
@@ -33,6 +38,8 @@ pub const MAX_AGE: Duration = Duration::from_mins(1);
 pub struct Snapshot {
     /// Policies, by name.
     pub policies: Arc<Table<VolumeBackupPolicy>>,
+    /// The policies, ready to be asked about pods.
+    pub rules: Compiled,
     /// Labels of namespaces, by name.
     pub namespaces: Arc<Table<Labels>>,
     /// Claims, by namespace and name.

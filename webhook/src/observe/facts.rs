@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use backup_plan::volumes::{Claim, Quantity};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::api::resource;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use velero_model::api::VolumeBackupPolicy;
@@ -14,30 +15,11 @@ use super::Unreadable;
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
-/// A PersistentVolumeClaim.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Claim {
-    /// Its storage class; none where it has none yet.
-    pub class: Option<String>,
-    /// What it has, and before it is bound what it asks for.
-    pub capacity: Option<Quantity>,
-    /// Whether it is used as a raw device.
-    pub is_block: bool,
-    /// The volume it is bound to.
-    pub volume: Option<String>,
-}
-
 /// A PersistentVolume.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// Its storage class.
-    pub class: Option<String>,
-    /// What it has.
-    pub capacity: Option<Quantity>,
     /// Whether it is a folder of a node, which Velero leaves out.
     pub is_host_path: bool,
-    /// Whether it is used as a raw device.
-    pub is_block: bool,
 }
 
 /// A StorageClass.
@@ -47,6 +29,8 @@ pub struct Class {
     pub is_default: bool,
 }
 
+/// How classes were named before there was a field; the server still lets it win.
+const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// Policies come undecoded, so that one that cannot be read does not take the others with it.
@@ -68,21 +52,15 @@ pub(super) fn claim(claim: PersistentVolumeClaim) -> Claim {
     let spec = claim.spec.unwrap_or_default();
     let has = claim.status.and_then(|status| status.capacity);
     let asks = spec.resources.and_then(|resources| resources.requests);
-    Claim {
-        class: spec.storage_class_name,
-        capacity: storage(has).or_else(|| storage(asks)),
-        is_block: is_block(spec.volume_mode.as_deref()),
-        volume: spec.volume_name.filter(|name| !name.is_empty()),
-    }
+    let annotations = claim.metadata.annotations.unwrap_or_default();
+    let class = annotations.get(OLD_CLASS).cloned().or(spec.storage_class_name);
+    let capacity = storage(has).or_else(|| storage(asks));
+    Claim::new(class.as_deref(), capacity, spec.volume_name.as_deref())
 }
 
 pub(super) fn volume(volume: PersistentVolume) -> Volume {
-    let spec = volume.spec.unwrap_or_default();
     Volume {
-        class: spec.storage_class_name,
-        capacity: storage(spec.capacity),
-        is_host_path: spec.host_path.is_some(),
-        is_block: is_block(spec.volume_mode.as_deref()),
+        is_host_path: volume.spec.is_some_and(|spec| spec.host_path.is_some()),
     }
 }
 
@@ -95,10 +73,6 @@ pub(super) fn class(class: StorageClass) -> Class {
     }
 }
 
-fn storage(quantities: Option<BTreeMap<String, Quantity>>) -> Option<Quantity> {
-    quantities?.remove("storage")
-}
-
-fn is_block(mode: Option<&str>) -> bool {
-    mode == Some("Block")
+fn storage(quantities: Option<BTreeMap<String, resource::Quantity>>) -> Option<Quantity> {
+    Quantity::parse(&quantities?.remove("storage")?.0).ok()
 }

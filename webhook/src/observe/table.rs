@@ -45,6 +45,7 @@ struct Inner<T> {
     listed: Rows<T>,
     health: Health,
     unreadable: u64,
+    revision: u64,
 }
 
 /// Namespace (empty for what lies in none), then name.
@@ -58,6 +59,7 @@ impl<T> Default for Table<T> {
                 listed: Rows::new(),
                 health: Health::Starting(None),
                 unreadable: 0,
+                revision: 0,
             }),
         }
     }
@@ -117,6 +119,11 @@ impl<T> Table<T> {
         self.read().unreadable
     }
 
+    /// Grows with every change, so that what was made of all facts need not be made again.
+    pub fn revision(&self) -> u64 {
+        self.read().revision
+    }
+
     /// A list begins.
     pub fn begin(&self) {
         self.write().listed = Rows::new();
@@ -133,16 +140,20 @@ impl<T> Table<T> {
         let mut inner = self.write();
         inner.rows = std::mem::take(&mut inner.listed);
         inner.health = Health::InStep;
+        inner.revision += 1;
     }
 
     /// An object was made or changed.
     pub fn put(&self, namespace: &str, name: &str, fact: T) {
-        insert(&mut self.write().rows, namespace, name, fact);
+        let mut inner = self.write();
+        insert(&mut inner.rows, namespace, name, fact);
+        inner.revision += 1;
     }
 
     /// An object is gone.
     pub fn remove(&self, namespace: &str, name: &str) {
         let mut inner = self.write();
+        inner.revision += 1;
         let is_empty = inner.rows.get_mut(namespace).is_some_and(|rows| {
             rows.remove(name);
             rows.is_empty()
@@ -162,6 +173,7 @@ impl<T> Table<T> {
         let mut inner = self.write();
         (inner.rows, inner.listed) = (Rows::new(), Rows::new());
         inner.health = Health::NotServed;
+        inner.revision += 1;
     }
 
     /// The connection is lost. The first loss counts, not the last attempt.

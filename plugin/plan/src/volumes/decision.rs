@@ -124,9 +124,12 @@ impl<'d> Decision<'d> {
             .filter(|volume| matches!(volume.fate(), Fate::Chosen(_)))
     }
 
-    /// Facts that a rule asked about and that were not known, over all volumes.
+    /// Facts that were asked about and not known, over all volumes. The labels of the namespace are always asked about.
     pub fn unknown_facts(&self) -> UnknownFacts {
-        let mut all = UnknownFacts::default();
+        let mut all = UnknownFacts {
+            namespace_labels: self.namespace.labels.is_none(),
+            ..UnknownFacts::default()
+        };
         for volume in &self.volumes {
             all.add(volume.unknown);
         }
@@ -289,10 +292,10 @@ fn word(label: VolumesLabel<'_>) -> Option<bool> {
 }
 
 /// The names of one of Velero's annotations: split at commas and not trimmed, as Velero does; sorted for looking up.
-pub(super) struct Names<'a>(Vec<&'a str>);
+struct Names<'a>(Vec<&'a str>);
 
 impl<'a> Names<'a> {
-    pub(super) fn read(value: Option<&'a str>) -> Self {
+    fn read(value: Option<&'a str>) -> Self {
         let mut names: Vec<&str> = match value {
             None | Some("") => Vec::new(),
             Some(value) => value.split(',').collect(),
@@ -301,7 +304,7 @@ impl<'a> Names<'a> {
         Self(names)
     }
 
-    pub(super) fn contains(&self, name: &str) -> bool {
+    fn contains(&self, name: &str) -> bool {
         self.0.binary_search(&name).is_ok()
     }
 }

@@ -474,11 +474,11 @@ fn what_is_not_known_speaks_for_a_backup_and_is_named() {
     let name = "kubernetes.io/metadata.name";
     assert_eq!(
         unknown(&of_namespace(name, "shop"), &nothing),
-        (chosen, String::new())
+        (chosen, "namespace labels".to_owned())
     );
     assert_eq!(
         unknown(&of_namespace(name, "bank"), &nothing),
-        (None, String::new())
+        (None, "namespace labels".to_owned())
     );
 }
 
