@@ -1,4 +1,4 @@
-module kubectl-backup.io/tests/servers/velero
+module github.com/vmware-tanzu/velero/kubectl-backup-tests-server
 
 go 1.26.0
 
@@ -8,6 +8,7 @@ require (
 	github.com/vmware-tanzu/velero v1.18.3
 	k8s.io/api v0.33.13
 	k8s.io/apimachinery v0.33.13
+	k8s.io/client-go v0.33.13
 	k8s.io/klog/v2 v2.140.0
 	sigs.k8s.io/controller-runtime v0.21.0
 )
@@ -185,7 +186,6 @@ require (
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	k8s.io/apiextensions-apiserver v0.33.12 // indirect
 	k8s.io/cli-runtime v0.33.12 // indirect
-	k8s.io/client-go v0.33.13 // indirect
 	k8s.io/kube-aggregator v0.33.12 // indirect
 	k8s.io/kube-openapi v0.0.0-20250318190949-c8a335a9a2ff // indirect
 	k8s.io/utils v0.0.0-20241210054802-24370beab758 // indirect

@@ -70,7 +70,7 @@ fn patch(has_annotations: bool, volumes: String, chosen_by: String) -> Patch {
     let pairs = [(BACKUP_VOLUMES, volumes), (CHOSEN_BY, chosen_by)];
     let add = |tokens: &[&str], value| {
         PatchOperation::Add(AddOperation {
-            path: PointerBuf::from_tokens(tokens),
+            path: PointerBuf::from_tokens(tokens.iter().copied()),
             value,
         })
     };

@@ -61,8 +61,8 @@ impl Compiled {
         if made.revision == Some(revision) {
             return Arc::clone(&made.rules);
         }
+        let policies = policies.all();
         let compiled = policies
-            .all()
             .iter()
             .filter_map(|policy| match Policy::compile(policy) {
                 Ok(policy) => Some(policy),

@@ -284,7 +284,7 @@ fn names<'s, 'a>(
 ) -> Vec<&'s str> {
     let mut names: Vec<&str> = containers
         .iter()
-        .flat_map(|container| field(container))
+        .flat_map(field)
         .map(|used| &*used.name)
         .collect();
     names.sort_unstable();

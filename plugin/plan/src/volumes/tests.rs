@@ -1,4 +1,6 @@
 //! Tables of pods, labels, policies and claims, and properties of every decision.
+// A method's path is not general enough over the lifetimes of a decision.
+#![allow(clippy::redundant_closure_for_method_calls)]
 
 use std::collections::BTreeMap;
 
@@ -90,11 +92,13 @@ impl Place {
     }
 
     fn annotation(&self, rules: &Rules, pod: &Value) -> Option<String> {
-        self.decide(rules, pod, "shop", |decision| decision.annotation())
+        self.decide(rules, pod, "shop", |decision: &Decision<'_>| {
+            decision.annotation()
+        })
     }
 
     fn warnings(&self, rules: &Rules, pod: &Value) -> Vec<String> {
-        self.decide(rules, pod, "shop", |decision| decision.warnings())
+        self.decide(rules, pod, "shop", |decision: &Decision<'_>| decision.warnings())
     }
 }
 
@@ -577,8 +581,9 @@ fn who_chose_is_recorded_beside_the_list() {
         [],
     );
     let place = Place::labelled(&[("kubectl-backup.io/volumes", "include")]);
-    let chosen_by =
-        |rules: &Rules, pod: &Value| place.decide(rules, pod, "shop", |decision| decision.chosen_by());
+    let chosen_by = |rules: &Rules, pod: &Value| {
+        place.decide(rules, pod, "shop", |decision: &Decision<'_>| decision.chosen_by())
+    };
     let plain = pod(&json!({ "name": "p" }), &[claim("a"), claim("b")]);
     assert_eq!(chosen_by(&rules, &plain), "namespace-label,all@3,b@3");
     let again = json!({ "name": "p", "annotations": { "kubectl-backup.io/volumes-chosen-by": "old@1,nonsense,@2,pod-label,all@3",
