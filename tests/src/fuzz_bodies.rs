@@ -9,6 +9,7 @@
 use backup_engine::location::url;
 use backup_plan::glob::Globs;
 use backup_plan::selector::{OrSelector, Selector};
+use backup_webhook::review::{Answer, Request};
 use velero_model::archive::{self, ArchiveError, ItemPath, Limits};
 use velero_model::backup::Backup;
 use velero_model::digests::Digests;
@@ -20,7 +21,7 @@ use velero_model::name::BackupName;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("archive_walk", archive_walk),
     ("item_path", item_path),
     ("index_block", index_block),
@@ -32,6 +33,7 @@ pub const TARGETS: [Target; 11] = [
     ("glob", glob),
     ("duration", duration),
     ("location_url", location_url),
+    ("review", review),
 ];
 
 /// A tarball: no object beyond the limits, no path that leaves its folder, the count is true.
@@ -216,5 +218,29 @@ pub fn location_url(bytes: &[u8]) {
     match url::parse(&printed) {
         Ok(again) => assert_eq!(url::print(&again), printed, "{text:?}"),
         Err(error) => panic!("{printed:?}, printed from {text:?}, cannot be read: {error}"),
+    }
+}
+
+/// An AdmissionReview: what is taken has a UID, the answer carries it and is JSON, objects are JSON as they came.
+pub fn review(bytes: &[u8]) {
+    let Ok(request) = Request::parse(bytes) else {
+        return;
+    };
+    assert!(!request.uid.is_empty(), "a request without a UID was taken");
+    for object in [&request.object, &request.old_object].into_iter().flatten() {
+        assert!(
+            bytes
+                .windows(object.get().len())
+                .any(|window| window == object.get().as_bytes()),
+            "an object is not as it came"
+        );
+    }
+    for answer in [Answer::allow().warned(&request.name), Answer::deny(&request.name)] {
+        let rendered: serde_json::Value = match serde_json::from_slice(&answer.render(&request.uid)) {
+            Ok(rendered) => rendered,
+            Err(error) => panic!("an answer is not JSON: {error}"),
+        };
+        assert_eq!(rendered["response"]["uid"], request.uid.as_str());
+        assert_eq!(rendered["response"]["allowed"], answer.is_allowed());
     }
 }

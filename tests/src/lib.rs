@@ -23,3 +23,4 @@ pub mod snapshot;
 pub mod store;
 pub mod sts;
 pub mod velero;
+pub mod webhook;

@@ -157,6 +157,7 @@ targets!(
     glob,
     duration,
     location_url,
+    review,
 );
 
 #[test]
@@ -219,5 +220,7 @@ fn the_corpus_holds_input_that_is_accepted() -> Result<()> {
         files("digests")?.iter().any(|(_, bytes)| digests(bytes)),
         "digests"
     );
+    let review = |bytes: &[u8]| backup_webhook::review::Request::parse(bytes).is_ok();
+    assert!(files("review")?.iter().any(|(_, bytes)| review(bytes)), "review");
     Ok(())
 }

@@ -37,7 +37,8 @@ impl Default for Options {
 impl Options {
     /// For `--help` and after a mistake.
     pub const USAGE: &str = "\
-usage: cargo bench-suite [--objects N,N] [--runs N] [--no-restore] [--large N] [--velero] [--json FILE]
+usage: cargo bench-suite webhook [...]      the admission suite; see cargo bench-suite webhook --help
+       cargo bench-suite [--objects N,N] [--runs N] [--no-restore] [--large N] [--velero] [--json FILE]
   --objects N,N   sizes of the cluster (3000,28000; 280000 takes an hour more)
   --runs N        repetitions, of which the median counts (3)
   --no-restore    leave the restores and their create loops out: a minute instead of ten

@@ -93,7 +93,11 @@ impl Row {
         });
         let met = self.met().map(|met| if met { "met" } else { "MISSED" });
         [
-            self.objects.to_string(),
+            // No number where a figure is about none.
+            Some(self.objects)
+                .filter(|objects| *objects > 0)
+                .map(|objects| objects.to_string())
+                .unwrap_or_default(),
             self.what.clone(),
             format!("{} {}", short(self.median()), self.unit),
             format!("{} to {}", short(least), short(most)),
@@ -150,7 +154,13 @@ const HEADINGS: [&str; 7] = ["OBJECTS", "WHAT", "MEDIAN", "RANGE", "RATIO", "BAR
 
 /// The table, in Markdown, so that it can be put into a page as it is.
 pub(super) fn table(rows: &[Row]) -> String {
+    table_of(HEADINGS[0], rows)
+}
+
+/// The same with another heading over its first column.
+pub(super) fn table_of(first: &str, rows: &[Row]) -> String {
     let mut cells: Vec<[String; 7]> = vec![HEADINGS.map(str::to_owned)];
+    first.clone_into(&mut cells[0][0]);
     cells.extend(rows.iter().map(Row::cells));
     let widths: Vec<usize> = (0..HEADINGS.len())
         .map(|column| {

@@ -6,21 +6,35 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use backup_tests::bench::{self, options::Options};
+use anyhow::Result;
+use backup_tests::bench::{self, options::Options, webhook};
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    // The alias ends with `--` already; who writes another one means the same.
+    let mut words = std::env::args()
+        .skip(1)
+        .skip_while(|word| word == "--")
+        .peekable();
+    if words.next_if(|word| word == "webhook").is_some() {
+        let parsed = webhook::options::Options::parse(words);
+        return run(parsed, webhook::options::Options::USAGE, webhook::run);
+    }
+    run(Options::parse(words), Options::USAGE, bench::run)
+}
+
+fn run<O>(parsed: Result<Option<O>>, usage: &str, bench: impl FnOnce(&O) -> Result<()>) -> ExitCode {
+    let options = match parsed {
         Ok(Some(options)) => options,
         Ok(None) => {
-            let _ = writeln!(std::io::stdout(), "{}", Options::USAGE);
+            let _ = writeln!(std::io::stdout(), "{usage}");
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}\n{}", Options::USAGE);
+            let _ = writeln!(std::io::stderr(), "error: {error:#}\n{usage}");
             return ExitCode::from(2);
         }
     };
-    match bench::run(&options) {
+    match bench(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");

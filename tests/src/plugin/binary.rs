@@ -1,7 +1,7 @@
-//! The plugin's binary, built once per test process in the profile that the tests themselves were built in.
+//! The binaries of the product, built once per test process in the profile that the tests themselves were built in.
 //!
 //! Cargo builds a package's binaries for the tests of that package only; these tests are a package of their own. Who has
-//! a binary already names it in `KUBECTL_BACKUP_BINARY`, and nothing is built.
+//! a binary already names it in `KUBECTL_BACKUP_BINARY` or `BACKUP_WEBHOOK_BINARY`, and nothing is built.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,12 +14,23 @@ use crate::process;
 /// The path of `kubectl-backup`.
 pub fn binary() -> Result<PathBuf> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BINARY.get_or_init(|| find_or_build().map_err(|error| format!("{error:#}")));
+    once(&BINARY, "KUBECTL_BACKUP_BINARY", "kubectl-backup")
+}
+
+/// The path of `backup-webhook`, the server of the admission suite.
+pub fn webhook_binary() -> Result<PathBuf> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BINARY, "BACKUP_WEBHOOK_BINARY", "backup-webhook")
+}
+
+fn once(known: &OnceLock<Result<PathBuf, String>>, variable: &str, package: &str) -> Result<PathBuf> {
+    let built = known.get_or_init(|| find_or_build(variable, package).map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!("{error}"))
 }
 
-fn find_or_build() -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("KUBECTL_BACKUP_BINARY").filter(|value| !value.is_empty()) {
+/// Package and binary have the same name.
+fn find_or_build(variable: &str, package: &str) -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(variable).filter(|value| !value.is_empty()) {
         return std::path::absolute(&named).with_context(|| format!("cannot find {}", named.display()));
     }
     let layout = Layout::of(&std::env::current_exe().context("cannot find this test's own binary")?)?;
@@ -32,9 +43,9 @@ fn find_or_build() -> Result<PathBuf> {
             "build",
             "--quiet",
             "--package",
-            "kubectl-backup",
+            package,
             "--bin",
-            "kubectl-backup",
+            package,
             "--profile",
             &layout.profile,
         ])
@@ -50,11 +61,11 @@ fn find_or_build() -> Result<PathBuf> {
     let output = process::spawn(command)?.wait_with_output()?;
     if !output.status.success() {
         bail!(
-            "kubectl-backup does not build:\n{}",
+            "{package} does not build:\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    Ok(layout.folder.join("kubectl-backup"))
+    Ok(layout.folder.join(package))
 }
 
 /// Where cargo put the running test, which is where the plugin belongs too.

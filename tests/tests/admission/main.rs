@@ -1,5 +1,9 @@
-//! Admission on a real kube-apiserver: what is refused, what is let through, and in which words.
+//! Admission on a real kube-apiserver: what is refused, what is let through, and in which words; and the server behind
+//! it, asked by hostile clients.
 //!
 //! Cases whose names begin with `gate` are about the deletion of clusters.
 
+mod bodies;
+mod certificates;
 mod gate_floor;
+mod lifecycle;

@@ -53,7 +53,9 @@ pub enum KeeperError {
 }
 
 /// The longest time between two rounds: the wall clock is looked at this often.
-const LONGEST_ROUND: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// While there is nothing to be served, nobody is ready.
+const URGENT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What one replica knows from one round to the next.
 #[derive(Debug, Default)]
@@ -67,7 +69,7 @@ struct Memory {
 impl Keeper {
     /// Goes on for ever.
     pub async fn follow(self, sender: Sender) {
-        let pause = (self.settle / 4).min(LONGEST_ROUND);
+        let usual = (self.settle / 4).min(LONGEST_PAUSE);
         let mut memory = Memory::default();
         loop {
             let acted = match self.round(&mut memory, &sender).await {
@@ -87,6 +89,8 @@ impl Keeper {
             };
             // What was written is read and served before anything else is done.
             if !acted {
+                let is_served = sender.borrow().is_some();
+                let pause = if is_served { usual } else { usual.min(URGENT_PAUSE) };
                 tokio::time::sleep(pause).await;
             }
         }

@@ -31,7 +31,7 @@ pub struct MintError {
     source: rcgen::Error,
 }
 
-/// Clocks differ.
+/// Clocks differ: a certificate is valid from a little before it is made, a tenth of its life at most.
 const BACKDATED: Duration = Duration::from_mins(5);
 
 /// A certificate for these DNS names and addresses, valid from just before `now` until `validity` after it.
@@ -74,7 +74,7 @@ fn try_mint(names: &[String], now: Timestamp, validity: Duration) -> Result<Mint
 fn limited(mut params: CertificateParams, now: Timestamp, validity: Duration) -> CertificateParams {
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
     let moment = date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
-    params.not_before = moment - BACKDATED;
+    params.not_before = moment - BACKDATED.min(validity / 10);
     params.not_after = moment + validity;
     params
 }

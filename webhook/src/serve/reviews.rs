@@ -250,3 +250,104 @@ fn log(webhook: Webhook, request: &Request, outcome: Outcome, took: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use axum::body::Body;
+    use serde_json::{Value, json};
+
+    use super::{Decisions, MAX_BODY, Refusal, Reviews, Webhook};
+    use crate::review::{Answer, Request};
+    use crate::serve::metrics::Metrics;
+
+    const ALL: [Webhook; 3] = [Webhook::annotate, Webhook::gate, Webhook::guard];
+
+    /// Decides as the object's name says.
+    struct Told;
+
+    impl Told {
+        async fn decide(request: &Request) -> Answer {
+            match request.name.as_str() {
+                "panics" => panic!("a fault"),
+                "sleeps" => tokio::time::sleep(Duration::from_mins(1)).await,
+                _ => {}
+            }
+            Answer::allow()
+        }
+    }
+
+    impl Decisions for Told {
+        async fn annotate(&self, request: &Request) -> Answer {
+            Self::decide(request).await
+        }
+
+        async fn hold(&self, request: &Request) -> Answer {
+            Self::decide(request).await
+        }
+
+        async fn guard(&self, request: &Request) -> Answer {
+            Self::decide(request).await
+        }
+    }
+
+    async fn answer(webhook: Webhook, body: Vec<u8>) -> Result<Value, Refusal> {
+        let reviews = Reviews {
+            decisions: Told,
+            metrics: Arc::new(Metrics::new()),
+        };
+        let began = Instant::now();
+        let deadline = began + Duration::from_millis(100);
+        let bytes = reviews.answer(webhook, Body::from(body), began, deadline).await?;
+        Ok(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    fn named(name: &str) -> Vec<u8> {
+        let request = json!({ "uid": "the-uid", "operation": "CREATE", "name": name });
+        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request })
+            .to_string()
+            .into_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_well_formed() {
+        for webhook in ALL {
+            let review = answer(webhook, named("panics")).await.unwrap();
+            let response = &review["response"];
+            assert_eq!(response["uid"], "the-uid");
+            assert_eq!(
+                response["auditAnnotations"]["undecided"],
+                "a fault of the admission server"
+            );
+            assert_eq!(response["allowed"], webhook == Webhook::annotate);
+            if webhook == Webhook::annotate {
+                assert_eq!(response["warnings"].as_array().unwrap().len(), 1);
+            } else {
+                assert_eq!(response["status"]["code"], 500);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_decision_is_answered_in_time() {
+        for webhook in ALL {
+            let review = answer(webhook, named("sleeps")).await.unwrap();
+            let response = &review["response"];
+            assert_eq!(response["uid"], "the-uid");
+            assert_eq!(response["allowed"], webhook == Webhook::annotate);
+            if webhook != Webhook::annotate {
+                assert_eq!(response["status"]["reason"], "Timeout");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused() {
+        let error = answer(Webhook::gate, vec![b' '; MAX_BODY + 1]).await.unwrap_err();
+        assert!(matches!(error, Refusal::TooLarge), "{error}");
+        let error = answer(Webhook::gate, vec![b' '; MAX_BODY]).await.unwrap_err();
+        assert!(matches!(error, Refusal::NoReview(_)), "{error}");
+    }
+}
