@@ -38,6 +38,8 @@ pub enum Program {
     VeleroPluginForAws,
     /// Velero's resource modifiers as a filter.
     VeleroModifiers,
+    /// The parsers of cron expressions as a filter.
+    Cron,
 }
 
 impl Program {
@@ -54,6 +56,7 @@ impl Program {
             Self::Velero116 => "velero-1.16",
             Self::VeleroPluginForAws => "velero-plugin-for-aws",
             Self::VeleroModifiers => "velero-modifiers",
+            Self::Cron => "cron",
         }
     }
 
@@ -66,6 +69,7 @@ impl Program {
             Self::Velero116 => &VELERO_116,
             Self::VeleroPluginForAws => &VELERO_PLUGIN_FOR_AWS,
             Self::VeleroModifiers => &VELERO_MODIFIERS,
+            Self::Cron => &CRON,
         }
     }
 }
@@ -153,6 +157,15 @@ const VELERO_MODIFIERS: Module = Module {
     name: "velero-modifiers",
     title: "the resource modifiers of velero 1.18.3",
     minutes: 3,
+    package: ".",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+const CRON: Module = Module {
+    name: "cron",
+    title: "robfig/cron 3.0.1 and netresearch/go-cron 0.15.0",
+    minutes: 1,
     package: ".",
     linker_flags: "-s -w",
     links: &[],

@@ -6,6 +6,7 @@
 //! be printed, compared as text and tested without a server.
 
 pub mod compare;
+pub mod cron;
 pub mod glob;
 mod hash;
 pub mod human;

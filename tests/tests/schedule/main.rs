@@ -1,0 +1,3 @@
+//! Schedules: what their expressions mean, the objects that carry them out, and what those do in real controllers.
+
+mod cron;
