@@ -17,12 +17,14 @@ pub(crate) mod environment;
 pub(crate) mod find;
 pub(crate) mod global;
 pub(crate) mod help;
+pub(crate) mod hold;
 pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod location;
 pub(crate) mod logs;
 pub(crate) mod restore;
 pub(crate) mod restores;
+pub(crate) mod retention;
 pub(crate) mod scope;
 pub(crate) mod verify;
 pub(crate) mod version;
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     Import(import::Import),
     Copy(copy::Copy),
     Delete(delete::Delete),
+    Hold(hold::Hold),
+    Release(hold::Release),
+    Retention(retention::Retention),
     Restore(Box<restore::Restore>),
     Restores(restores::Restores),
     Location(location::Location),

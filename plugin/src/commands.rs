@@ -7,6 +7,7 @@ mod cat;
 mod contents;
 mod copy;
 mod create;
+mod decide;
 mod delete;
 mod describe;
 mod diff;
@@ -21,6 +22,7 @@ mod plan;
 mod preview;
 mod restore;
 mod restores;
+mod retention;
 mod transferred;
 mod velero;
 mod verify;
@@ -164,6 +166,12 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
             };
             delete::run(session, &place, &names, options).await
         }
+        Command::Decide(request) => decide::run(session, *request).await,
+        Command::PlanRetention(retention) => retention::plan(session, &retention).await,
+        Command::ApplyRetention {
+            retention,
+            leave_volume_data,
+        } => retention::apply(session, &retention, leave_volume_data).await,
         Command::Restore(request) => restore::run(session, *request).await,
         Command::ListRestores { place } => restores::list(session, &place).await,
         Command::DescribeRestore { place, name } => restores::describe(session, &place, &name).await,

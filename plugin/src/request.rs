@@ -11,6 +11,7 @@ mod fields;
 mod object;
 mod place;
 mod restore;
+mod retention;
 mod scope;
 mod taken;
 
@@ -33,6 +34,7 @@ pub(crate) use self::{
     object::ObjectWord,
     place::{Place, of as place_of},
     restore::{ModifierSource, Restore, RestoreSource},
+    retention::{Clusters, Decide, Retention, Wanted},
     scope::describe as describe_scope,
 };
 use crate::arguments::{
@@ -127,6 +129,12 @@ pub(crate) enum Command {
         force: bool,
         leave_volume_data: bool,
         dry_run: bool,
+    },
+    Decide(Box<Decide>),
+    PlanRetention(Box<Retention>),
+    ApplyRetention {
+        retention: Box<Retention>,
+        leave_volume_data: bool,
     },
     Restore(Box<Restore>),
     ListRestores {
@@ -338,6 +346,11 @@ fn meaning(
             leave_volume_data: delete.leave_volume_data,
             dry_run: fields::is_dry_run(global),
         },
+        Typed::Hold(hold) => retention::hold(&hold, place()?, environment)?,
+        Typed::Release(release) => retention::release(&release, place()?, environment)?,
+        Typed::Retention(typed) => {
+            retention::retention(typed.command, place()?, environment, fields::is_dry_run(global))?
+        }
         Typed::Restore(restore) => Command::Restore(Box::new(restore::parse(
             *restore,
             global,

@@ -6,6 +6,7 @@
 //! on bounded memory whatever a backup's size, on a single object costing a few ranged reads where our index is there,
 //! and on nothing becoming visible or invisible by halves: the marker is put last and deleted first.
 
+mod decisions;
 mod delete;
 mod error;
 mod find;
@@ -25,11 +26,12 @@ mod transfer;
 mod verify;
 mod volume_data;
 
-pub use delete::{DeleteOptions, DeleteSummary, delete};
+pub use decisions::{Decided, decide};
+pub use delete::{DeleteOptions, DeleteSummary, delete, resume_deletion};
 pub use error::CatalogError;
 pub use find::{Finds, Found, find};
 pub use kinds::kinds_from_directory;
-pub use listing::{Listed, Listing, Running, Unreadable, list};
+pub use listing::{HalfDeleted, Listed, Listing, Running, Unreadable, list};
 pub use litter::{Litter, RepairSummary, clear_dead_run, litter, repair};
 pub use objects::{EntryFilter, Member, Objects};
 pub use open::{InflatedStream, OpenBackup, open};

@@ -15,6 +15,7 @@ mod error;
 pub mod fetch;
 pub mod follow;
 pub mod left_out;
+pub mod retain;
 pub mod submit;
 
 use bytes::Bytes;

@@ -17,6 +17,8 @@ pub const TOOL_VERSION: &str = "kubectl-backup.io/tool-version";
 pub const RUN_ID: &str = "kubectl-backup.io/run-id";
 /// Annotation with the schedule that the backup belongs to.
 pub const SCHEDULE: &str = "kubectl-backup.io/schedule";
+/// Annotation with the time until which every file of the backup was locked when it was written, RFC 3339.
+pub const LOCKED_UNTIL: &str = "kubectl-backup.io/locked-until";
 /// Velero's label for the schedule.
 pub const VELERO_SCHEDULE: &str = "velero.io/schedule-name";
 /// Velero's annotation with the server's git version.

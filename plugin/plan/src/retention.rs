@@ -26,7 +26,7 @@ use velero_model::{
     keep::Keep,
     note::Effective,
     phase::Phase,
-    source::{Source, VELERO_SCHEDULE},
+    source::{LOCKED_UNTIL, Source, VELERO_SCHEDULE},
     time,
 };
 
@@ -151,7 +151,11 @@ impl Candidate {
             created: backup.created(),
             expiration: notes.expiration.unwrap_or(backup.status.expiration),
             hold: notes.hold.clone(),
-            locked_until: None,
+            locked_until: backup
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(LOCKED_UNTIL)?.parse().ok()),
             keep: Keep::from_annotations(backup.metadata.annotations.as_ref()),
         }
     }

@@ -17,6 +17,8 @@ pub(crate) struct Environment {
     pub(crate) records_folder: Option<PathBuf>,
     /// The folder from which relative paths are meant.
     pub(crate) working_folder: PathBuf,
+    /// The user of this machine, for decisions that others read.
+    pub(crate) user: Option<String>,
     /// When the command was given.
     pub(crate) now: Timestamp,
 }
@@ -31,6 +33,10 @@ impl Environment {
             locations_file: config::default_path(config_home.as_deref(), home.as_deref()),
             records_folder: default_records_folder(state_home.as_deref(), home.as_deref()),
             working_folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            user: ["USER", "LOGNAME"]
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok())
+                .filter(|user| !user.is_empty()),
             now: backup_engine::clock::now(),
         }
     }

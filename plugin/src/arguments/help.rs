@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use super::Arguments;
 
 /// Commands by what a person wants to do.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Back up", &["create"]),
     (
         "Look at backups",
@@ -22,6 +22,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Move and delete backups",
         &["download", "import", "copy", "delete"],
     ),
+    ("Keep backups", &["hold", "release", "retention"]),
     ("Restore", &["restore", "restores"]),
     ("Set up", &["location", "completion", "version"]),
 ];
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn commands_of_later_versions_are_not_shown() {
         let help = called().render_help().to_string();
-        for word in ["schedule create", "retention", "policy", "protect", "enable"] {
+        for word in ["schedule create", "policy", "protect", "enable"] {
             assert!(!help.contains(word), "{word}");
         }
         assert!(

@@ -74,7 +74,7 @@ fn needs_yes(names: &[BackupName]) -> Failure {
     ))
 }
 
-fn listed(names: &[BackupName]) -> String {
+pub(super) fn listed(names: &[BackupName]) -> String {
     names
         .iter()
         .map(|name| format!("backup {name}"))
@@ -168,7 +168,7 @@ fn done(purged: &Purged, location: &str) -> String {
 }
 
 /// What is left behind, a line each.
-fn lines(summary: &DeleteSummary) -> Vec<String> {
+pub(super) fn lines(summary: &DeleteSummary) -> Vec<String> {
     let name = &summary.name;
     let mut lines = Vec::new();
     lines.extend(
@@ -213,7 +213,7 @@ fn lines(summary: &DeleteSummary) -> Vec<String> {
     lines
 }
 
-fn result(summary: &DeleteSummary) -> Value {
+pub(super) fn result(summary: &DeleteSummary) -> Value {
     json!({
         "name": summary.name,
         "files": summary.purged.keys,

@@ -8,6 +8,7 @@ use crate::arguments::{
     global::{DryRun, EngineWord, Global, OutputFormat},
     location::LocationCommand,
     restores::RestoresCommand,
+    retention::RetentionCommand,
 };
 
 /// What a command makes of the flags that all commands have. A flag that would be ignored is refused: somebody who gives
@@ -56,6 +57,10 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
                 | "logs"
                 | "restores describe"
                 | "restores logs"
+                | "hold"
+                | "release"
+                | "retention apply"
+                | "retention set"
         ),
         wait: matches!(command, "create" | "restore" | "delete"),
         outputs,
@@ -74,6 +79,13 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         Typed::Import(_) => of("import", false, false, false, EVERY),
         Typed::Copy(_) => of("copy", false, false, false, EVERY),
         Typed::Delete(_) => of("delete", false, false, true, EVERY),
+        Typed::Hold(_) => of("hold", false, false, false, EVERY),
+        Typed::Release(_) => of("release", false, false, false, EVERY),
+        Typed::Retention(retention) => match retention.command {
+            RetentionCommand::Plan(_) => of("retention plan", false, false, true, EVERY),
+            RetentionCommand::Apply { .. } => of("retention apply", false, false, true, EVERY),
+            RetentionCommand::Set { .. } => of("retention set", false, false, false, EVERY),
+        },
         Typed::Restore(_) => of("restore", true, true, true, EVERY),
         Typed::Restores(restores) => match restores.command {
             RestoresCommand::List => of("restores list", false, false, true, EVERY),

@@ -11,6 +11,7 @@ fn environment() -> Environment {
         locations_file: None,
         records_folder: None,
         working_folder: "/work".into(),
+        user: Some("me".into()),
         now: NOW.parse().unwrap(),
     }
 }

@@ -10,6 +10,7 @@ mod list;
 mod locations;
 mod moving;
 mod objects;
+mod retention;
 mod shell;
 mod site;
 mod transcripts;

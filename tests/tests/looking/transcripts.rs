@@ -286,7 +286,19 @@ fn commands_print_what_is_stored() -> Result<()> {
     bytes.truncate(100);
     script.transcript("verify", &[&["verify", "nightly"], &["verify", "gone"]])?;
     std::fs::write(&tarball, bytes)?;
-    script.transcript("verify-damaged", &[&["verify", "nightly"]])
+    script.transcript("verify-damaged", &[&["verify", "nightly"]])?;
+    let expires = "2026-01-01T00:00:00Z";
+    let retention: [&[&str]; 8] = [
+        &["hold", "nightly", "--reason", "case 4711"],
+        &["retention", "plan"],
+        &["delete", "nightly", "--yes"],
+        &["release", "nightly"],
+        &["retention", "set", "nightly", "--expires", expires],
+        &["retention", "plan", "-o", "json"],
+        &["retention", "apply"],
+        &["retention", "plan", "--schedule", "nightly"],
+    ];
+    script.transcript("retention", &retention)
 }
 
 #[test]

@@ -5,4 +5,5 @@ mod differential;
 mod engine;
 mod golden;
 mod ours;
+mod retention;
 mod site;

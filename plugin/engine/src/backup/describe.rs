@@ -23,7 +23,7 @@ use velero_model::{
     outcome::Outcome,
     phase::Phase,
     results::Results,
-    source::{Source, VELERO_SCHEDULE},
+    source::{LOCKED_UNTIL, Source, VELERO_SCHEDULE},
     time,
 };
 
@@ -109,6 +109,9 @@ pub(super) fn backup(
     }
     let mut annotations = request.annotations.clone();
     annotations.extend(outcome.source.annotations());
+    if let Some(until) = request.lock_until {
+        annotations.insert(LOCKED_UNTIL.into(), time::format(until));
+    }
     Backup {
         api_version: API_VERSION.into(),
         kind: "Backup".into(),

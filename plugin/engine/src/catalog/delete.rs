@@ -73,6 +73,7 @@ pub async fn delete(
     match folder::state(bucket, name, &folder, clock::now()).await? {
         // Dead: a deletion that was cut off, or a dead run; both are finished here.
         State::Complete | State::Dead(_) => {}
+        State::Young if folder.is_half_deleted() => {}
         State::Running(claim) => {
             return Err(CatalogError::Running {
                 name: name.clone(),
@@ -122,12 +123,42 @@ pub async fn delete(
             .map(|file| file.size)
             .sum::<u64>();
     }
-    remove_restores(bucket, name, &mut summary).await;
-    match purge(bucket, &keys.folder(), None).await {
+    remove_files(bucket, name, &mut summary).await;
+    Ok(summary)
+}
+
+/// Finishes a deletion that was cut off: the marker is gone, and no run has a claim on the name. Unlike [`delete`] it does
+/// not ask for how long the files have been lying there.
+///
+/// # Errors
+/// [`CatalogError::Unfinished`] when that is not what lies there, and storage faults before the first deletion.
+pub async fn resume_deletion(
+    bucket: &Arc<dyn Bucket>,
+    name: &BackupName,
+) -> Result<DeleteSummary, CatalogError> {
+    let files = bucket.list_all(&BackupKeys(name).folder()).await?;
+    if !Folder::of(name, &files).is_half_deleted() {
+        return Err(CatalogError::Unfinished {
+            name: name.clone(),
+            location: bucket.describe(),
+        });
+    }
+    let mut summary = DeleteSummary {
+        name: name.to_string(),
+        ..DeleteSummary::default()
+    };
+    remove_files(bucket, name, &mut summary).await;
+    Ok(summary)
+}
+
+/// Restores and files. The account of the run goes last: it says whose the rest is, should this be cut off.
+async fn remove_files(bucket: &Arc<dyn Bucket>, name: &BackupName, summary: &mut DeleteSummary) {
+    remove_restores(bucket, name, summary).await;
+    let keys = BackupKeys(name);
+    match purge(bucket, &keys.folder(), Some(&keys.outcome())).await {
         Ok(purged) => summary.purged.append(purged),
         Err(error) => summary.purged.failures.push(error.to_string()),
     }
-    Ok(summary)
 }
 
 /// In a bucket with versions the marker's own version goes first: where a lock keeps it, nothing is touched, because a
@@ -281,10 +312,34 @@ mod tests {
             .push("backups/b/b.tar.gz".to_owned());
         let summary = remove(&fixture, "b").await.unwrap();
         assert_eq!(summary.purged.failures.len(), 1);
-        assert_eq!(fixture.keys("").await, ["backups/b/b.tar.gz"]);
+        let left = ["backups/b/b-outcome.json.gz", "backups/b/b.tar.gz"];
+        assert_eq!(fixture.keys("").await, left);
         fixture.observed.denied.lock().unwrap().clear();
-        assert!(remove(&fixture, "b").await.unwrap().is_complete());
+        let listing = crate::catalog::list(&fixture.bucket()).await.unwrap();
+        assert_eq!(listing.half_deleted.len(), 1);
+        assert!(
+            resume_deletion(&fixture.bucket(), &name("b"))
+                .await
+                .unwrap()
+                .is_complete()
+        );
         assert_eq!(fixture.keys("").await.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_a_deletion_that_was_cut_off_is_resumed() {
+        let fixture = Fixture::new();
+        fixture.ours("whole", 5).await;
+        fixture.claim("busy", 5).await;
+        fixture.put("backups/busy/busy-outcome.json.gz", "x").await;
+        let before = fixture.keys("").await;
+        for of in ["whole", "busy", "gone"] {
+            assert!(
+                resume_deletion(&fixture.bucket(), &name(of)).await.is_err(),
+                "{of}"
+            );
+        }
+        assert_eq!(fixture.keys("").await, before);
     }
 
     #[tokio::test]

@@ -35,6 +35,9 @@ pub(super) struct Folder {
     pub(super) marker: bool,
     pub(super) archive: bool,
     pub(super) claim: bool,
+    pub(super) outcome: bool,
+    /// Index and digests.
+    own_files: u8,
     pub(super) notes: Vec<String>,
     /// Newest change; `None` when the store does not tell for some key, so that the age is not known.
     newest: Option<Timestamp>,
@@ -64,6 +67,8 @@ impl Folder {
         self.marker |= info.key == keys.marker();
         self.archive |= info.key == keys.tarball();
         self.claim |= info.key == keys.claim();
+        self.outcome |= info.key == keys.outcome();
+        self.own_files += u8::from(info.key == keys.index() || info.key == keys.digests());
         if keys.is_note(&info.key) {
             self.notes.push(info.key.clone());
         }
@@ -78,6 +83,17 @@ impl Folder {
             folder.add(BackupKeys(name), info);
         }
         folder
+    }
+
+    /// Whether the files that a run of ours puts beside the archive are there.
+    pub(super) fn has_own_files(&self) -> bool {
+        self.outcome && self.own_files == 2
+    }
+
+    /// Whether it is what a deletion of a backup of ours left that was cut off. A run that was killed before its marker
+    /// leaves its claim.
+    pub(super) fn is_half_deleted(&self) -> bool {
+        !self.marker && !self.claim && self.outcome
     }
 
     fn is_young(&self, now: Timestamp) -> bool {
@@ -146,6 +162,24 @@ pub(super) async fn state(
         None
     };
     Ok(folder.state(claim, now))
+}
+
+/// When the newest readable note was made.
+pub(super) async fn newest_note(
+    bucket: &Arc<dyn Bucket>,
+    keys: &[String],
+) -> Result<Option<Timestamp>, CatalogError> {
+    let mut newest = None;
+    for key in keys {
+        let read = match bucket.get(key, SMALL).await {
+            Ok(read) => read,
+            Err(StorageError::TooLarge { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let note: Option<Note> = read.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok());
+        newest = newest.max(note.map(|note| note.time));
+    }
+    Ok(newest)
 }
 
 /// Folds the notes of a backup. One that cannot be read counts as a hold: it may have been one.

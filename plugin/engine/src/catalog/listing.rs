@@ -6,12 +6,15 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use velero_model::{backup::Backup, claim::Claim, layout::BackupKeys, name::BackupName, note::Effective};
+use velero_model::{
+    backup::Backup, claim::Claim, layout::BackupKeys, name::BackupName, note::Effective, outcome::Outcome,
+    source::Source,
+};
 
 use super::{
     error::CatalogError,
     folder::{self, Folder, State},
-    open::read_marker,
+    open::{inflate_file, read_marker},
 };
 use crate::{clock, storage::Bucket};
 
@@ -27,6 +30,8 @@ pub struct Listing {
     pub unreadable: Vec<Unreadable>,
     /// Runs at work.
     pub running: Vec<Running>,
+    /// What deletions that were cut off have left.
+    pub half_deleted: Vec<HalfDeleted>,
 }
 
 /// One visible backup.
@@ -38,6 +43,8 @@ pub struct Listed {
     pub notes: Effective,
     /// Bytes of all its files.
     pub size: u64,
+    /// Whether every file that it should have is there.
+    pub is_whole: bool,
 }
 
 /// A backup that is there and cannot be used.
@@ -58,10 +65,20 @@ pub struct Running {
     pub claim: Claim,
 }
 
+/// Files of a backup of ours whose marker is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HalfDeleted {
+    /// Its name.
+    pub name: BackupName,
+    /// Where it came from.
+    pub source: Source,
+}
+
 enum Read {
     Listed(Box<Listed>),
     Unreadable(Unreadable),
     Running(Running),
+    HalfDeleted(HalfDeleted),
     Nothing,
 }
 
@@ -80,6 +97,7 @@ pub async fn list(bucket: &Arc<dyn Bucket>) -> Result<Listing, CatalogError> {
             Read::Listed(listed) => listing.backups.push(*listed),
             Read::Unreadable(unreadable) => listing.unreadable.push(unreadable),
             Read::Running(running) => listing.running.push(running),
+            Read::HalfDeleted(half_deleted) => listing.half_deleted.push(half_deleted),
             Read::Nothing => {}
         }
     }
@@ -90,6 +108,7 @@ async fn read(bucket: &Arc<dyn Bucket>, name: BackupName, folder: Folder) -> Res
     match folder::state(bucket, &name, &folder, clock::now()).await? {
         State::Complete => {}
         State::Running(claim) => return Ok(Read::Running(Running { name, claim })),
+        State::Young | State::Dead(_) if folder.is_half_deleted() => return half_deleted(bucket, name).await,
         State::Absent | State::Young | State::Dead(_) => return Ok(Read::Nothing),
     }
     let backup = match read_marker(bucket, &name).await {
@@ -114,11 +133,30 @@ async fn read(bucket: &Arc<dyn Bucket>, name: BackupName, folder: Folder) -> Res
         return Ok(Read::Unreadable(Unreadable { name, reason }));
     }
     let notes = folder::notes(bucket, &folder.notes).await?;
+    let is_ours = !backup.source().run_id.is_empty();
     Ok(Read::Listed(Box::new(Listed {
+        is_whole: !is_ours || folder.has_own_files(),
         backup,
         notes,
         size: folder.bytes,
     })))
+}
+
+/// The account of the run goes last of all, so that it can be told whose the rest is.
+async fn half_deleted(bucket: &Arc<dyn Bucket>, name: BackupName) -> Result<Read, CatalogError> {
+    let Some(file) = bucket.head(&BackupKeys(&name).outcome()).await? else {
+        return Ok(Read::Nothing);
+    };
+    let source = match inflate_file(bucket, &file).await {
+        Ok(json) => {
+            serde_json::from_slice::<Outcome>(&json)
+                .unwrap_or_default()
+                .source
+        }
+        Err(error) if error.is_damage() => Source::default(),
+        Err(error) => return Err(error),
+    };
+    Ok(Read::HalfDeleted(HalfDeleted { name, source }))
 }
 
 #[cfg(test)]
@@ -164,6 +202,8 @@ mod tests {
         assert_eq!(unreadable, ["damaged", "hollow"]);
         assert_eq!(listing.running.len(), 1);
         assert_eq!(listing.running[0].name.as_str(), "busy");
+        assert!(listing.half_deleted.is_empty());
+        assert!(listing.backups.iter().all(|listed| listed.is_whole));
     }
 
     #[tokio::test]

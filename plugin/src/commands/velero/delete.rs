@@ -99,6 +99,32 @@ async fn one(
     Ok(json!({ "name": name, "engine": "velero", "request": request, "complete": session.common.wait }))
 }
 
+/// Removes a backup that a policy gave up: nobody is asked, and it was not on hold when that was decided.
+pub(crate) async fn by_policy(
+    session: &Session,
+    driven: &Driven,
+    bucket: &Arc<dyn Bucket>,
+    name: &BackupName,
+) -> Result<(), Failure> {
+    let Driven { velero, location } = driven;
+    let watch = session.watch();
+    let found = check::backup_object(
+        velero,
+        location,
+        Some(bucket),
+        name,
+        &session.progress,
+        &session.cancel,
+    )
+    .await;
+    watch.end().await;
+    found?;
+    session.unless_interrupted(not_held(Some(bucket), name)).await?;
+    let request = velero.request_deletion(name).await?;
+    wait(session, driven, name, &request).await?;
+    session.unless_interrupted(own_records(Some(bucket), name)).await
+}
+
 async fn wait(session: &Session, driven: &Driven, name: &BackupName, request: &str) -> Result<(), Failure> {
     let watch = session.watch();
     let waited = driven
