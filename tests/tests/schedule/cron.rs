@@ -155,10 +155,11 @@ fn ask(questions: &[(String, i64)]) -> Result<Vec<Value>> {
         .stderr(Stdio::inherit());
     let mut child = process::spawn(command)?;
     let mut input = child.stdin.take().context("stdin")?;
-    let lines: String = questions
-        .iter()
-        .map(|(expression, after)| format!("{}\n", json!({ "expression": expression, "after": after })))
-        .collect();
+    let mut lines = String::new();
+    for (expression, after) in questions {
+        lines.push_str(&json!({ "expression": expression, "after": after }).to_string());
+        lines.push('\n');
+    }
     let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
     let output = BufReader::new(child.stdout.take().context("stdout")?);
     let answers = output
