@@ -289,7 +289,8 @@ impl Webhook {
             let _ = write!(stream, "GET /readyz HTTP/1.0\r\n\r\n");
             stream.read_to_string(&mut answer).is_ok() && answer.contains(" 200 ")
         };
-        self.server.wait_until(ready)
+        let waited = self.server.wait_until(ready);
+        waited.with_context(|| format!("/readyz: {:?}", self.probe("/readyz")))
     }
 
     /// Waits until each registered configuration has led the API server here. A ConfigMap in our own namespace does it,

@@ -104,7 +104,7 @@ fn a_rotation_under_load_fails_no_handshake() -> Result<()> {
     );
     let (handshakes, asked) = (handshakes.into_inner(), asked.into_inner());
     ensure!(
-        handshakes > 300 && asked > 100,
+        handshakes > 200 && asked > 50,
         "{handshakes} handshakes and {asked} requests say little"
     );
     // Old and new were trusted together, each time.

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use kube::ResourceExt;
@@ -37,16 +37,19 @@ pub fn feed<K, T, S>(
     tokio::spawn(async move {
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut events = Box::pin(watch());
+            let (mut events, opened) = (Box::pin(watch()), Instant::now());
             while let Some(event) = events.next().await {
                 let ended = match event {
                     Ok(event) => {
                         take(&table, event, &fact);
-                        pause = FIRST_PAUSE;
                         continue;
                     }
                     Err(error) => error,
                 };
+                // Events alone are no success: each attempt brings some before it fails.
+                if opened.elapsed() > LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
+                }
                 if is_not_served(&ended) {
                     table.not_served();
                     pause = NOT_SERVED_PAUSE;
@@ -91,10 +94,11 @@ fn keep<K: ResourceExt, T>(
     }
 }
 
+/// By the code: a path that nobody serves is answered with plain text, not with a Status that has a reason.
 fn is_not_served(error: &Error) -> bool {
     match error {
         Error::InitialListFailed(kube::Error::Api(status))
-        | Error::WatchStartFailed(kube::Error::Api(status)) => status.is_not_found(),
+        | Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
         _ => false,
     }
 }
