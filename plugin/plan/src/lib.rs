@@ -7,6 +7,7 @@
 
 pub mod compare;
 pub mod cron;
+pub mod disposition;
 pub mod glob;
 mod hash;
 pub mod human;

@@ -1,15 +1,19 @@
 //! `StorageDisposition`: what becomes of a cluster's backup storage when the cluster is deleted.
 //!
 //! It lies beside the cluster, in its namespace, and names it with its UID, so that a cluster of the same name that is
-//! built later inherits nothing. Who decided is stamped by the server.
+//! built later inherits nothing. Who decided is stamped by the server. clusterctl takes the objects along when it moves
+//! clusters: it looks at CRDs that carry its own label, and moves what nobody owns where the CRD has its move label too.
+
+// The derive that writes the schema repeats the struct inside a function.
+#![allow(unreachable_pub)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube_derive::CustomResource;
+use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What becomes of a cluster's backup storage when the cluster is deleted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema, CustomResource)]
 #[kube(
     group = "kubectl-backup.io",
     version = "v1alpha1",
@@ -25,6 +29,7 @@ use serde::{Deserialize, Serialize};
         k8s_openapi = "::k8s_openapi",
         schemars = "::schemars"
     ),
+    label("clusterctl.cluster.x-k8s.io", ""),
     label("clusterctl.cluster.x-k8s.io/move", ""),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
     printcolumn(name = "Storage", type_ = "string", json_path = ".spec.backupStorage"),
@@ -40,20 +45,31 @@ use serde::{Deserialize, Serialize};
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(
+    crates(kube_core = "::kube_core", schemars = "::schemars"),
+    validation = Rule::new("!has(self.retainFor) || self.backupStorage == 'Retain'")
+        .message("retainFor goes with backupStorage: Retain")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageDispositionSpec {
-    /// The cluster it is about.
+    /// The cluster it is about; never another one.
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("clusterRef stays as it is; make another StorageDisposition for another cluster")
+    )]
     pub cluster_ref: ClusterRef,
     /// Deleted or kept.
     pub backup_storage: BackupStorage,
     /// How long what is kept stays, as a Go duration (`2160h`); for ever unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"))]
     pub retain_for: Option<String>,
     /// Whether a last backup must be taken before the cluster goes; `Skip` unless said otherwise.
     #[serde(default)]
     pub final_backup: FinalBackup,
     /// How long the decision holds, as a Go duration from its creation; for ever unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"))]
     pub expires_after: Option<String>,
 }
 
@@ -62,12 +78,16 @@ pub struct StorageDispositionSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ClusterRef {
     /// API group, such as `cluster.x-k8s.io`.
+    #[schemars(length(min = 1, max = 253))]
     pub group: String,
     /// Kind, such as `Cluster`.
+    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Name; the namespace is the disposition's own.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// UID of the object that is meant.
+    #[schemars(length(min = 1, max = 128))]
     pub uid: String,
 }
 
@@ -78,6 +98,24 @@ pub enum BackupStorage {
     Retain,
     /// Deleted, with proof.
     Delete,
+}
+
+impl BackupStorage {
+    /// All words, in the order in which they are shown.
+    pub const ALL: [Self; 2] = [Self::Retain, Self::Delete];
+
+    /// The word as it stands in objects and annotations.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Retain => "Retain",
+            Self::Delete => "Delete",
+        }
+    }
+
+    /// What a word means; nothing else, not even another case, is a choice.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.word() == word)
+    }
 }
 
 /// Whether a last backup is taken.
@@ -100,6 +138,9 @@ pub struct StorageDispositionStatus {
     /// `Accepted`, `FinalBackupTaken`, `StorageDeleted` or `StorageRetained`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// Location and prefix of the storage when the decision was accepted, `NAME:PREFIX`; kept when the cluster is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// What was done to the storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
@@ -145,4 +186,49 @@ pub struct StorageFacts {
     pub newest: Option<jiff::Timestamp>,
     /// When this was counted.
     pub observed: jiff::Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_core::CustomResourceExt;
+
+    use super::{BackupStorage, StorageDisposition};
+
+    #[test]
+    fn words_are_exact() {
+        for (word, choice) in [
+            ("Retain", Some(BackupStorage::Retain)),
+            ("Delete", Some(BackupStorage::Delete)),
+            ("retain", None),
+            ("Delete ", None),
+            ("", None),
+        ] {
+            assert_eq!(BackupStorage::parse(word), choice, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn clusterctl_finds_the_kind_and_moves_it() {
+        let labels = StorageDisposition::crd().metadata.labels.unwrap();
+        for key in ["clusterctl.cluster.x-k8s.io", "clusterctl.cluster.x-k8s.io/move"] {
+            assert_eq!(labels.get(key).map(String::as_str), Some(""), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_server_checks_what_the_types_cannot_say() {
+        let crd = serde_json::to_value(StorageDisposition::crd()).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert_eq!(
+            spec["x-kubernetes-validations"][0]["rule"],
+            "!has(self.retainFor) || self.backupStorage == 'Retain'"
+        );
+        assert_eq!(
+            spec["properties"]["clusterRef"]["x-kubernetes-validations"][0]["rule"],
+            "self == oldSelf"
+        );
+        assert_eq!(spec["properties"]["clusterRef"]["properties"]["uid"]["minLength"], 1);
+        assert_eq!(spec["properties"]["backupStorage"]["enum"], serde_json::json!(["Retain", "Delete"]));
+        assert!(spec["properties"]["expiresAfter"]["pattern"].is_string());
+    }
 }
