@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use backup_plan::disposition::Settings;
 use clap::{Args, Parser, Subcommand};
 use velero_model::duration::GoDuration;
 
@@ -89,12 +90,20 @@ pub struct Serve {
     /// How long requests are still taken after SIGTERM, until endpoints have forgotten us
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     pub drain: GoDuration,
+    /// Settings of the gate, a YAML file: kinds, fourEyes, unprotected, locationInUse, freshness, breakGlassFor
+    #[arg(long, value_name = "FILE", value_parser = settings)]
+    pub gate_settings: Option<Settings>,
     /// Threads for requests
     #[arg(long, value_name = "NUMBER", default_value = "2")]
     pub threads: usize,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: tracing_subscriber::filter::LevelFilter,
+}
+
+fn settings(path: &str) -> Result<Settings, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    serde_saphyr::from_str(&text).map_err(|error| format!("{path}: {error}"))
 }
 
 impl Serve {
@@ -130,6 +139,7 @@ impl Serve {
                 .unwrap_or_else(|| format!("backup-webhook-{}", uuid::Uuid::new_v4().simple())),
             certificate,
             drain: self.drain.0,
+            gate: self.gate_settings.unwrap_or_default(),
         }
     }
 }

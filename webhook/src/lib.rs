@@ -10,6 +10,7 @@ pub mod decide;
 pub mod lease;
 pub mod logging;
 pub mod observe;
+pub mod reconcile;
 pub mod review;
 pub mod serve;
 

@@ -14,6 +14,7 @@ mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_plan::disposition::{Kind, Settings};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ApiResource, DynamicObject};
@@ -53,8 +54,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Starts to watch; the tasks end with the runtime.
+    /// Starts to watch, with the kinds of clusters that are protected unless said otherwise; the tasks end with the
+    /// runtime.
     pub fn start(client: &Client) -> Arc<Self> {
+        Self::start_with(client, &Settings::default().kinds)
+    }
+
+    /// Starts to watch, with these kinds of clusters.
+    pub fn start_with(client: &Client, kinds: &[Kind]) -> Arc<Self> {
         let snapshot = Arc::new(Self::default());
         let policies: Api<DynamicObject> =
             Api::all_with(client.clone(), &ApiResource::erase::<VolumeBackupPolicy>(&()));
@@ -87,7 +94,7 @@ impl Snapshot {
             move || watcher(classes.clone(), config()),
             |object| Ok(facts::class(object)),
         );
-        snapshot.clusters.start(client);
+        snapshot.clusters.start(client, kinds);
         snapshot
     }
 

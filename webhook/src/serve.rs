@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_plan::disposition::Settings;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,9 +32,10 @@ use crate::certificate::publish::Configurations;
 use crate::certificate::secret::Store;
 use crate::certificate::serving::Serving;
 use crate::certificate::{Receiver, Sender};
-use crate::decide::Context;
+use crate::decide::{Context, Gate};
 use crate::lease::{Candidate, Leadership};
 use crate::observe::Snapshot;
+use crate::reconcile;
 
 /// How the server is run.
 #[derive(Debug, Clone)]
@@ -52,6 +54,8 @@ pub struct Options {
     pub certificate: CertificateSource,
     /// From the signal until no new connection is taken.
     pub drain: Duration,
+    /// What the administrator has set about the gate.
+    pub gate: Settings,
 }
 
 /// Where the certificate comes from.
@@ -106,7 +110,8 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let probes = listen(options.probes).await?;
     let client = connect::client(&options.connection).await?;
     let metrics = Arc::new(Metrics::new());
-    let snapshot = Snapshot::start(&client);
+    let gate = Arc::new(Gate::new(options.gate.clone(), &options.namespace));
+    let snapshot = Snapshot::start_with(&client, &gate.settings.kinds);
     let stop = CancellationToken::new();
     let (candidate, leadership) = Candidate::new(&client, &options.namespace, LEASE, &options.identity);
     let campaign = tokio::spawn(candidate.campaign(stop.clone()));
@@ -118,11 +123,14 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     tokio::spawn(tell_expiry(receiver, Arc::clone(&metrics)));
 
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshot), Arc::clone(&serving)));
+    let context = Context {
+        snapshot: Arc::clone(&snapshot),
+        client: client.clone(),
+        gate,
+    };
+    tokio::spawn(reconcile::run(context.clone(), leadership.clone()));
     let reviews = Reviews {
-        decisions: Context {
-            snapshot: Arc::clone(&snapshot),
-            client: client.clone(),
-        },
+        decisions: context,
         metrics: Arc::clone(&metrics),
     };
     let router = routes::router(Arc::new(reviews), Arc::clone(&readiness));

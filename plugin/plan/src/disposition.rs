@@ -21,13 +21,13 @@ mod tests;
 
 pub use choice::{Choice, Fault, Source, Standing, standing};
 pub use cluster::{Cluster, Owner, Stamp};
-pub use deletion::{Decision, Deletion, Outcome, Permission, Reason, Refusal, decide};
+pub use deletion::{Decision, Deletion, Outcome, Permission, Reason, Refusal, decide, unreadable};
 pub use guard::{
     Change, ChangeOfDisposition, Guarded, MetadataPatch, NAMESPACE_CONTROLLER, Needs, Right, guard_cluster,
     guard_disposition,
 };
 pub use holder::{HolderDeletion, definition, location, namespace};
-pub use message::{Commands, name_of};
+pub use message::{Commands, explain, name_of};
 pub use mirror::{Accepted, accepted, floor, wanted_mirror};
 pub use settings::{Kind, LocationInUse, Settings, Unprotected};
 pub use stake::{at_stake, stake};

@@ -227,8 +227,14 @@ mod tests {
             spec["properties"]["clusterRef"]["x-kubernetes-validations"][0]["rule"],
             "self == oldSelf"
         );
-        assert_eq!(spec["properties"]["clusterRef"]["properties"]["uid"]["minLength"], 1);
-        assert_eq!(spec["properties"]["backupStorage"]["enum"], serde_json::json!(["Retain", "Delete"]));
+        assert_eq!(
+            spec["properties"]["clusterRef"]["properties"]["uid"]["minLength"],
+            1
+        );
+        assert_eq!(
+            spec["properties"]["backupStorage"]["enum"],
+            serde_json::json!(["Retain", "Delete"])
+        );
         assert!(spec["properties"]["expiresAfter"]["pattern"].is_string());
     }
 }

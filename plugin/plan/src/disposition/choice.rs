@@ -126,7 +126,10 @@ pub fn standing(cluster: &Cluster, dispositions: &[StorageDisposition], now: Tim
     if let Some(word) = cluster.annotation(DISPOSITION) {
         note(annotated(cluster, word));
     }
-    let mut named: Vec<_> = dispositions.iter().filter(|object| names(object, cluster)).collect();
+    let mut named: Vec<_> = dispositions
+        .iter()
+        .filter(|object| names(object, cluster))
+        .collect();
     named.sort_by_key(|object| object.metadata.name.clone());
     for object in named {
         note(written(cluster, object, now));
@@ -197,7 +200,11 @@ fn written(cluster: &Cluster, object: &StorageDisposition, now: Timestamp) -> Re
     let expires = match spec.expires_after.as_deref() {
         None => None,
         Some(text) => {
-            let begin = object.metadata.creation_timestamp.as_ref().map_or(stamp.at, |time| time.0);
+            let begin = object
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(stamp.at, |time| time.0);
             let after = GoDuration::parse(text).ok().and_then(|after| {
                 let after = SignedDuration::try_from(after.0).ok()?;
                 begin.checked_add(after).ok()

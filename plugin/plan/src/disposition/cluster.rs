@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 use velero_model::api::{BREAK_GLASS, DELETE_FOR_MOVE, FINALIZER, PROTECTED};
 
 /// A cluster, of whatever kind.
@@ -32,54 +33,17 @@ pub struct Cluster {
 }
 
 /// An owner reference.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// Group and version.
-    #[serde(default)]
-    pub api_version: String,
-    /// Its kind.
-    #[serde(default)]
-    pub kind: String,
-    /// Its name, in the namespace of the owned.
-    #[serde(default)]
-    pub name: String,
-    /// Which one of that name.
-    #[serde(default)]
+    /// Which one.
     pub uid: String,
     /// Whether this one, of several, is in charge.
-    #[serde(default)]
-    pub controller: Option<bool>,
+    pub is_controller: bool,
 }
 
 #[derive(Deserialize)]
 struct Object {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    #[serde(default, deserialize_with = "or_default")]
-    name: String,
-    #[serde(default, deserialize_with = "or_default")]
-    namespace: String,
-    #[serde(default, deserialize_with = "or_default")]
-    uid: String,
-    #[serde(default, deserialize_with = "or_default")]
-    resource_version: String,
-    #[serde(default)]
-    deletion_timestamp: Option<Timestamp>,
-    #[serde(default, deserialize_with = "or_default")]
-    annotations: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "or_default")]
-    finalizers: Vec<String>,
-    #[serde(default, deserialize_with = "or_default")]
-    owner_references: Vec<Owner>,
-}
-
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(source: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(source)?.unwrap_or_default())
+    metadata: ObjectMeta,
 }
 
 impl Cluster {
@@ -89,18 +53,29 @@ impl Cluster {
     /// The JSON has no metadata, or fields of it have other types than Kubernetes gives them.
     pub fn read(group: &str, kind: &str, json: &str) -> Result<Self, serde_json::Error> {
         let Object { metadata } = serde_json::from_str(json)?;
-        Ok(Self {
+        Ok(Self::of(group, kind, metadata))
+    }
+
+    /// The facts in an object's metadata.
+    pub fn of(group: &str, kind: &str, metadata: ObjectMeta) -> Self {
+        let owners = metadata.owner_references.unwrap_or_default().into_iter();
+        Self {
             group: group.to_owned(),
             kind: kind.to_owned(),
-            namespace: metadata.namespace,
-            name: metadata.name,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            deletion: metadata.deletion_timestamp,
-            annotations: metadata.annotations,
-            finalizers: metadata.finalizers,
-            owners: metadata.owner_references,
-        })
+            namespace: metadata.namespace.unwrap_or_default(),
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            deletion: metadata.deletion_timestamp.map(|time| time.0),
+            annotations: metadata.annotations.unwrap_or_default(),
+            finalizers: metadata.finalizers.unwrap_or_default(),
+            owners: owners
+                .map(|owner| Owner {
+                    uid: owner.uid,
+                    is_controller: owner.controller == Some(true),
+                })
+                .collect(),
+        }
     }
 
     /// An annotation's value.
@@ -135,7 +110,7 @@ impl Cluster {
 
     /// Whether `other` is the owner in charge of it.
     pub fn is_controlled_by(&self, other: &Self) -> bool {
-        let controllers = self.owners.iter().filter(|owner| owner.controller == Some(true));
+        let controllers = self.owners.iter().filter(|owner| owner.is_controller);
         // A cluster object that TKG's controller adopts has one owner and no controller flag in some versions.
         let only = self.owners.first().filter(|_| self.owners.len() == 1);
         controllers

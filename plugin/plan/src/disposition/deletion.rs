@@ -131,13 +131,22 @@ impl Decision {
         matches!(self.outcome, Outcome::Allowed(_))
     }
 
+    /// Whether nothing that could have been read would change it.
+    pub fn stands_by_itself(&self) -> bool {
+        matches!(
+            self.outcome,
+            Outcome::Allowed(Reason::NothingAtStake | Reason::Moved | Reason::BrokeGlass)
+        ) || matches!(&self.outcome, Outcome::Denied(refusal) if refusal.word == "may-not-move")
+    }
+
     /// Whether it would be given on the strength of objects that may have changed since they were read: then it is to be
     /// made again from what the API server says now. The annotations of the cluster itself come with the request.
     pub fn rests_on_what_was_read(&self) -> bool {
         match &self.outcome {
-            Outcome::Denied(_) => true,
-            Outcome::Allowed(Reason::Inherited(_)) => true,
-            Outcome::Allowed(Reason::Decided(choice)) => choice.sources.iter().any(|source| *source != Source::Annotation),
+            Outcome::Denied(_) | Outcome::Allowed(Reason::Inherited(_)) => true,
+            Outcome::Allowed(Reason::Decided(choice)) => {
+                choice.sources.iter().any(|source| *source != Source::Annotation)
+            }
             Outcome::Allowed(_) => false,
         }
     }
@@ -176,6 +185,11 @@ pub fn decide(deletion: &Deletion<'_>) -> Decision {
     }
 }
 
+/// No, because what it depends on could not be read.
+pub fn unreadable(cluster: &Cluster, why: &str) -> Decision {
+    Decision::deny("unreachable", message::unreachable(cluster, why))
+}
+
 fn never_protected(deletion: &Deletion<'_>, faults: &[Fault]) -> Decision {
     let cluster = deletion.cluster;
     match deletion.settings.unprotected {
@@ -203,10 +217,11 @@ fn broken_glass(deletion: &Deletion<'_>) -> Option<Decision> {
             "{} goes without a choice, on the word of {by}: {reason}",
             message::name_of(cluster)
         ));
-    Some(match cluster.has_finalizer() {
-        true => decision.warned("the finalizer of its backup storage still holds it; see kubectl backup cluster status"),
-        false => decision,
-    })
+    if cluster.has_finalizer() {
+        let still = "the finalizer of its backup storage still holds it; see kubectl backup cluster status";
+        return Some(decision.warned(still));
+    }
+    Some(decision)
 }
 
 pub(super) fn holds(broken: Timestamp, settings: &Settings, now: Timestamp) -> bool {
@@ -221,7 +236,12 @@ fn inherited<'a>(deletion: &Deletion<'a>, faults: &[Fault]) -> Option<(&'a Clust
     if faults.iter().any(Fault::is_contested) {
         return None;
     }
-    owner_choice(deletion.cluster, deletion.neighbours, deletion.dispositions, deletion.now)
+    owner_choice(
+        deletion.cluster,
+        deletion.neighbours,
+        deletion.dispositions,
+        deletion.now,
+    )
 }
 
 pub(super) fn owner_choice<'a>(

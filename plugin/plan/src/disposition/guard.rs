@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use velero_model::api::{
-    BREAK_GLASS_VERB, BackupStorage, DECIDE_VERB, DECIDED_FOR, DISPOSITION, FINALIZER, MOVE_VERB, StorageDisposition,
+    BREAK_GLASS_VERB, BackupStorage, DECIDE_VERB, DECIDED_FOR, DISPOSITION, FINALIZER, MOVE_VERB,
+    StorageDisposition,
 };
 
 use super::cluster::{Cluster, Stamp};
@@ -122,10 +123,15 @@ impl MetadataPatch {
             operations.push(json!({ "op": "add", "path": "/metadata/annotations", "value": {} }));
         }
         for (key, value) in &self.annotations {
-            let path = format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
+            let path = format!(
+                "/metadata/annotations/{}",
+                key.replace('~', "~0").replace('/', "~1")
+            );
             match value {
                 Some(value) => operations.push(json!({ "op": "add", "path": path, "value": value })),
-                None if annotations.contains_key(*key) => operations.push(json!({ "op": "remove", "path": path })),
+                None if annotations.contains_key(*key) => {
+                    operations.push(json!({ "op": "remove", "path": path }));
+                }
                 None => {}
             }
         }

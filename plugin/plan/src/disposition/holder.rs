@@ -73,15 +73,18 @@ impl<'a> HolderDeletion<'a> {
     fn deny(&self, what: &str, refused: &[Refused<'_>]) -> Decision {
         let clusters: Vec<&Cluster> = refused.iter().map(|one| one.cluster).collect();
         let all_undecided = refused.iter().all(|one| one.word == "undecided");
-        let why = match all_undecided {
-            true => "whose backup storage is not decided",
-            false => "that may not be deleted yet",
+        let why = if all_undecided {
+            "whose backup storage is not decided"
+        } else {
+            "that may not be deleted yet"
         };
         let count = match clusters.len() {
             1 => "1 cluster".to_owned(),
             count => format!("{count} clusters"),
         };
-        let commands = clusters.first().map_or_else(String::new, |first| Commands::of(first).both());
+        let commands = clusters
+            .first()
+            .map_or_else(String::new, |first| Commands::of(first).both());
         Decision::deny(
             "holds-clusters",
             format!(
@@ -99,10 +102,10 @@ pub fn namespace(deletion: &HolderDeletion<'_>) -> Decision {
         return HolderDeletion::nothing_at_stake();
     }
     let refused = deletion.refused(deletion.clusters.iter());
-    match refused.is_empty() {
-        true => HolderDeletion::nothing_at_stake(),
-        false => deletion.deny("namespace", &refused),
+    if refused.is_empty() {
+        return HolderDeletion::nothing_at_stake();
     }
+    deletion.deny("namespace", &refused)
 }
 
 /// A CRD: that of a kind of clusters, or of the dispositions themselves. Its objects go without being asked about, so
@@ -122,10 +125,10 @@ pub fn definition(deletion: &HolderDeletion<'_>) -> Decision {
         .iter()
         .filter(|cluster| cluster.group == kind.group && cluster.kind == kind.kind);
     let refused = deletion.refused(of_kind);
-    match refused.is_empty() {
-        true => HolderDeletion::nothing_at_stake(),
-        false => deletion.deny("customresourcedefinition", &refused),
+    if refused.is_empty() {
+        return HolderDeletion::nothing_at_stake();
     }
+    deletion.deny("customresourcedefinition", &refused)
 }
 
 /// With their CRD every choice that is an object would be lost.
@@ -139,18 +142,18 @@ fn dispositions(deletion: &HolderDeletion<'_>) -> Decision {
             of_it.next().is_some()
         })
         .collect();
-    match held.is_empty() {
-        true => HolderDeletion::nothing_at_stake(),
-        false => Decision::deny(
-            "holds-choices",
-            format!(
-                "customresourcedefinition {} holds the choice about {}, which would be lost. Delete the clusters first, or \
-                 withdraw the choices",
-                deletion.name,
-                message::some(&held)
-            ),
-        ),
+    if held.is_empty() {
+        return HolderDeletion::nothing_at_stake();
     }
+    Decision::deny(
+        "holds-choices",
+        format!(
+            "customresourcedefinition {} holds the choice about {}, which would be lost. Delete the clusters first, or \
+                 withdraw the choices",
+            deletion.name,
+            message::some(&held)
+        ),
+    )
 }
 
 /// A BackupStorageLocation: in use by clusters that are there, and by storage that was kept of clusters that are gone.
@@ -175,7 +178,10 @@ pub fn location(deletion: &HolderDeletion<'_>) -> Decision {
     let is_there = |uid: &str| deletion.clusters.iter().any(|cluster| cluster.uid == uid);
     users.extend(deletion.dispositions.iter().filter_map(|object| {
         let kept = object.spec.backup_storage == BackupStorage::Retain;
-        let place = object.status.as_ref().and_then(|status| status.location.as_deref());
+        let place = object
+            .status
+            .as_ref()
+            .and_then(|status| status.location.as_deref());
         (kept && lies_here(place) && !is_there(&object.spec.cluster_ref.uid)).then(|| {
             format!(
                 "storagedisposition {}/{} (kept of {}, which is gone)",

@@ -9,7 +9,12 @@ use super::stake::stake;
 
 /// `cluster team-a/prod`.
 pub fn name_of(cluster: &Cluster) -> String {
-    format!("{} {}/{}", cluster.kind.to_lowercase(), cluster.namespace, cluster.name)
+    format!(
+        "{} {}/{}",
+        cluster.kind.to_lowercase(),
+        cluster.namespace,
+        cluster.name
+    )
 }
 
 /// The two commands that choose, and the one that protects.
@@ -26,8 +31,12 @@ pub struct Commands {
 impl Commands {
     /// Of this cluster.
     pub fn of(cluster: &Cluster) -> Self {
-        let command =
-            |verb: &str| format!("kubectl backup cluster {verb} {} -n {}", cluster.name, cluster.namespace);
+        let command = |verb: &str| {
+            format!(
+                "kubectl backup cluster {verb} {} -n {}",
+                cluster.name, cluster.namespace
+            )
+        };
         Self {
             retain: command("retain"),
             delete_storage: command("delete-storage"),
@@ -46,7 +55,10 @@ impl Commands {
 
 /// Nobody has chosen.
 pub(super) fn undecided(cluster: &Cluster, faults: &[Fault]) -> String {
-    let found: Vec<String> = faults.iter().map(|fault| format!("; {}", explain(fault))).collect();
+    let found: Vec<String> = faults
+        .iter()
+        .map(|fault| format!("; {}", explain(fault)))
+        .collect();
     format!(
         "{} has {} and nobody has chosen what becomes of it{}. Choose first: {}",
         name_of(cluster),
@@ -57,7 +69,7 @@ pub(super) fn undecided(cluster: &Cluster, faults: &[Fault]) -> String {
 }
 
 /// What looks like a choice and is none, in a clause.
-pub(super) fn explain(fault: &Fault) -> String {
+pub fn explain(fault: &Fault) -> String {
     match fault {
         Fault::Stale { source, says, uid } => {
             format!("{source} says {says} for another cluster of this name (uid {uid}), not for this one")
@@ -69,7 +81,9 @@ pub(super) fn explain(fault: &Fault) -> String {
         Fault::Unstamped { source } => {
             format!("{source} bears no author stamped by the server: remove it and choose again")
         }
-        Fault::Malformed { source, found } => format!("{source} has expiresAfter {found:?}, which is no duration"),
+        Fault::Malformed { source, found } => {
+            format!("{source} has expiresAfter {found:?}, which is no duration")
+        }
         Fault::Contradiction { retain, delete } => format!(
             "{} says Retain and {} says Delete: remove one",
             list(retain),
@@ -160,16 +174,21 @@ pub(super) fn children(cluster: &Cluster, undecided: &[&Cluster]) -> String {
         "deleting {} deletes {}, and nobody has chosen what becomes of the backup storage. Choose first: {}",
         name_of(cluster),
         some(undecided),
-        undecided
-            .first()
-            .map_or_else(|| Commands::of(cluster).both(), |first| Commands::of(first).both())
+        undecided.first().map_or_else(
+            || Commands::of(cluster).both(),
+            |first| Commands::of(first).both()
+        )
     )
 }
 
 /// Up to three by name, the rest as a number.
 pub(super) fn some(clusters: &[&Cluster]) -> String {
     const SHOWN: usize = 3;
-    let names: Vec<String> = clusters.iter().take(SHOWN).map(|cluster| name_of(cluster)).collect();
+    let names: Vec<String> = clusters
+        .iter()
+        .take(SHOWN)
+        .map(|cluster| name_of(cluster))
+        .collect();
     match clusters.len().saturating_sub(SHOWN) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names.join(", ")),

@@ -67,22 +67,27 @@ pub fn wanted_mirror(
         .annotation(BREAK_GLASS_FOR)
         .and_then(Stamp::read)
         .filter(|stamp| stamp.uid == cluster.uid && holds(stamp.at, settings, cluster.moment(now)))
-        .filter(|_| cluster.annotation(BREAK_GLASS_BY).is_some_and(|by| !by.is_empty()))
+        .filter(|_| {
+            cluster
+                .annotation(BREAK_GLASS_BY)
+                .is_some_and(|by| !by.is_empty())
+        })
         .and_then(|_| cluster.break_glass())
         .filter(|reason| !reason.is_empty());
     if glass.is_some() {
         return says(Accepted::BreakGlass);
     }
-    accepted(cluster)
-        .filter(|_| cluster.is_dying())
-        .and_then(says)
+    accepted(cluster).filter(|_| cluster.is_dying()).and_then(says)
 }
 
-/// Whether the floor lets a deletion through: the rule of the ValidatingAdmissionPolicy, in Rust, so that the model test
-/// evaluates it too.
-pub fn floor(cluster: &Cluster, may_move: bool) -> bool {
-    cluster.is_dying()
-        || !cluster.is_protected() && !cluster.is_marked_as_moved()
-        || accepted(cluster).is_some()
-        || cluster.is_marked_as_moved() && may_move
+/// Whether the floor lets a deletion through: the rule of the ValidatingAdmissionPolicy for clusters, in Rust, so that the
+/// model test evaluates it too. The rights are those of whoever deletes.
+pub fn floor(cluster: &Cluster, may_move: bool, may_break_glass: bool) -> bool {
+    let breaks_glass = cluster.break_glass().is_some_and(|reason| !reason.is_empty()) && may_break_glass;
+    let may_go = if cluster.is_marked_as_moved() {
+        may_move
+    } else {
+        !cluster.is_protected()
+    };
+    cluster.is_dying() || accepted(cluster).is_some() || breaks_glass || may_go
 }

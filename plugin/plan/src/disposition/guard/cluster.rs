@@ -4,8 +4,8 @@
 //! replaces the whole map of annotations.
 
 use velero_model::api::{
-    ACCEPTED, AT_STAKE, BREAK_GLASS, BREAK_GLASS_BY, BREAK_GLASS_FOR, BackupStorage, DECIDED_BY, DECIDED_FOR, DISPOSITION,
-    FINALIZER, PROTECTED,
+    ACCEPTED, AT_STAKE, BREAK_GLASS, BREAK_GLASS_BY, BREAK_GLASS_FOR, BackupStorage, DECIDED_BY, DECIDED_FOR,
+    DISPOSITION, FINALIZER, PROTECTED,
 };
 
 use super::super::choice::cut;
@@ -55,7 +55,8 @@ fn protect(new: &Cluster, guarded: &mut Guarded) {
     let Some(place) = new.annotation(PROTECTED) else {
         return;
     };
-    if !matches!(place.split_once(':'), Some((location, prefix)) if !location.is_empty() && !prefix.is_empty()) {
+    if !matches!(place.split_once(':'), Some((location, prefix)) if !location.is_empty() && !prefix.is_empty())
+    {
         guarded.refuse(format!(
             "annotation {PROTECTED} says {:?}; it has the form LOCATION:PREFIX. `kubectl backup cluster protect {} -n {}` \
              writes it",
@@ -75,7 +76,9 @@ fn changed(change: &Change<'_>, old: &Cluster) -> Guarded {
         let annotations = cluster.annotations.iter();
         let of_ours = annotations.filter(|(key, _)| key.starts_with("kubectl-backup.io/"));
         (
-            of_ours.map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>(),
+            of_ours
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect::<Vec<_>>(),
             cluster.has_finalizer(),
         )
     };
@@ -89,11 +92,16 @@ fn changed(change: &Change<'_>, old: &Cluster) -> Guarded {
         let (before, after) = (old.annotation(key), new.annotation(key));
         let is_gone_with_the_move = is_moved && after.is_none();
         if !change.is_ours && !is_gone_with_the_move && guarded.set(key, after, before) {
-            guarded.warnings.push(format!("{key} is written by the gate itself and stays as it was"));
+            guarded
+                .warnings
+                .push(format!("{key} is written by the gate itself and stays as it was"));
         }
     }
     if change.is_ours && new.annotation(ACCEPTED).is_some() && accepted(new).is_none() {
-        guarded.refuse(format!("{ACCEPTED} must say Retain, Delete or BreakGlass for uid {}", new.uid));
+        guarded.refuse(format!(
+            "{ACCEPTED} must say Retain, Delete or BreakGlass for uid {}",
+            new.uid
+        ));
     }
     protection(change, old, &mut guarded);
     guarded
@@ -106,7 +114,11 @@ fn chosen(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
     match (old.annotation(DISPOSITION), new.annotation(DISPOSITION)) {
         (before, Some(word)) if before != Some(word) => {
             let Some(storage) = BackupStorage::parse(word) else {
-                let what = format!("annotation {DISPOSITION} says {:?}; {}", cut(word), allowed_words());
+                let what = format!(
+                    "annotation {DISPOSITION} says {:?}; {}",
+                    cut(word),
+                    allowed_words()
+                );
                 return guarded.refuse(what);
             };
             if let Some(why) = too_late(old, None, storage) {
@@ -116,8 +128,7 @@ fn chosen(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
             stamp(change, guarded, (DECIDED_BY, DECIDED_FOR));
             let _ = guarded.audit.insert("decision", storage.word().to_owned());
         }
-        (Some(_), None) if is_moved => {}
-        (Some(_), None) => {
+        (Some(_), None) if !is_moved => {
             guarded.need(&[Right::Decide], choosing(new));
             if old.is_dying() && old.has_finalizer() {
                 guarded.refuse(format!(
@@ -130,9 +141,13 @@ fn chosen(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
             }
             let _ = guarded.audit.insert("decision", "withdrawn".to_owned());
         }
-        (_, after) => {
-            let had = after.is_some() || !is_moved;
-            if had && restore(old, new, guarded, [DECIDED_BY, DECIDED_FOR]) {
+        (Some(_), None) => {
+            for key in [DECIDED_BY, DECIDED_FOR] {
+                let _ = guarded.set(key, new.annotation(key), None);
+            }
+        }
+        _ => {
+            if restore(old, new, guarded, [DECIDED_BY, DECIDED_FOR]) {
                 guarded
                     .warnings
                     .push("who has decided is stamped by the server and stays as it was".to_owned());
@@ -142,7 +157,10 @@ fn chosen(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
 }
 
 fn choosing(cluster: &Cluster) -> String {
-    format!("choose what becomes of the backup storage of {}", name_of(cluster))
+    format!(
+        "choose what becomes of the backup storage of {}",
+        name_of(cluster)
+    )
 }
 
 fn glass(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
@@ -150,7 +168,9 @@ fn glass(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
     match (old.annotation(BREAK_GLASS), new.annotation(BREAK_GLASS)) {
         (before, Some(reason)) if before != Some(reason) => {
             if reason.trim().is_empty() {
-                guarded.refuse(format!("annotation {BREAK_GLASS} is the reason, in words, and must not be empty"));
+                guarded.refuse(format!(
+                    "annotation {BREAK_GLASS} is the reason, in words, and must not be empty"
+                ));
             }
             guarded.need(
                 &[Right::BreakGlass],
@@ -170,9 +190,16 @@ fn glass(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
     }
 }
 
+/// Puts stamps back as they were. A move may take them away, and may not bring any.
 fn restore(old: &Cluster, new: &Cluster, guarded: &mut Guarded, keys: [&'static str; 2]) -> bool {
-    keys.into_iter()
-        .fold(false, |any, key| guarded.set(key, new.annotation(key), old.annotation(key)) || any)
+    let mut differs = false;
+    for key in keys {
+        let is_gone_with_the_move = new.is_marked_as_moved() && new.annotation(key).is_none();
+        if !is_gone_with_the_move {
+            differs |= guarded.set(key, new.annotation(key), old.annotation(key));
+        }
+    }
+    differs
 }
 
 fn stamp(change: &Change<'_>, guarded: &mut Guarded, (by, made_for): (&'static str, &'static str)) {
@@ -192,7 +219,10 @@ fn protection(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
         (None, Some(_)) => protect(new, guarded),
         (Some(_), None) if is_moved => return,
         (Some(before), after) if after != Some(before) => {
-            guarded.need(&[Right::Decide], format!("end or change the protection of {}", name_of(new)));
+            guarded.need(
+                &[Right::Decide],
+                format!("end or change the protection of {}", name_of(new)),
+            );
             let is_decided = accepted(old).is_some() || old.annotation(DISPOSITION).is_some();
             if old.is_dying() || after.is_some() && is_decided {
                 guarded.refuse(format!(
@@ -212,12 +242,15 @@ fn protection(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
     }
     if new.annotation(PROTECTED).is_some() && !new.is_dying() {
         guarded.patch.adds_finalizer = true;
-        guarded
-            .warnings
-            .push(format!("finalizer {FINALIZER} is put back: the cluster is protected"));
+        guarded.warnings.push(format!(
+            "finalizer {FINALIZER} is put back: the cluster is protected"
+        ));
         return;
     }
-    guarded.need(&[Right::Decide], format!("let {} go from its backup storage", name_of(new)));
+    guarded.need(
+        &[Right::Decide],
+        format!("let {} go from its backup storage", name_of(new)),
+    );
     let _ = guarded.audit.insert("released-by", change.caller.to_owned());
     if new.is_dying() {
         guarded.warnings.push(format!(

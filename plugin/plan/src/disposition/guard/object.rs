@@ -21,7 +21,8 @@ pub fn guard_disposition(change: &ChangeOfDisposition<'_>) -> Guarded {
 impl<'a> ChangeOfDisposition<'a> {
     /// The cluster that is meant, if it is there.
     fn meant(&self, object: &StorageDisposition) -> Option<&'a Cluster> {
-        self.cluster.filter(|cluster| cluster.uid == object.spec.cluster_ref.uid)
+        self.cluster
+            .filter(|cluster| cluster.uid == object.spec.cluster_ref.uid)
     }
 
     fn stamp(&self, object: &StorageDisposition, guarded: &mut Guarded) {
@@ -99,7 +100,11 @@ fn kinds(settings: &Settings) -> String {
     kinds.join(", ")
 }
 
-fn rewritten(change: &ChangeOfDisposition<'_>, old: &StorageDisposition, new: &StorageDisposition) -> Guarded {
+fn rewritten(
+    change: &ChangeOfDisposition<'_>,
+    old: &StorageDisposition,
+    new: &StorageDisposition,
+) -> Guarded {
     let mut guarded = Guarded::default();
     let is_moved = noted(new, DELETE_FOR_MOVE).is_some();
     if is_moved && noted(old, DELETE_FOR_MOVE).is_none() {
@@ -108,9 +113,9 @@ fn rewritten(change: &ChangeOfDisposition<'_>, old: &StorageDisposition, new: &S
     if old.spec != new.spec {
         guarded.need(&[Right::Decide], choosing_for(new));
         let cluster = change.meant(new);
-        if let Some(why) = cluster.and_then(|cluster| {
-            too_late(cluster, Some(old.spec.backup_storage), new.spec.backup_storage)
-        }) {
+        if let Some(why) = cluster
+            .and_then(|cluster| too_late(cluster, Some(old.spec.backup_storage), new.spec.backup_storage))
+        {
             guarded.refuse(why);
         }
         change.stamp(new, &mut guarded);

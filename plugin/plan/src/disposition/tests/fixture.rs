@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use velero_model::api::{
-    AT_STAKE, BackupStorage, ClusterRef, DECIDED_BY, DECIDED_FOR, DISPOSITION, FINALIZER, FinalBackup, PROTECTED,
-    StorageDisposition, StorageDispositionSpec,
+    AT_STAKE, BackupStorage, ClusterRef, DECIDED_BY, DECIDED_FOR, DISPOSITION, FINALIZER, FinalBackup,
+    PROTECTED, StorageDisposition, StorageDispositionSpec,
 };
 
 use super::super::{Cluster, Deletion, Permission, Settings, Stamp};
