@@ -118,6 +118,18 @@ impl Schedule {
         }
     }
 
+    /// The guard's view: the bug of trusting the cache is the gate's alone, so that the gate is what it is found by.
+    fn guards(&self, replica: usize) -> View<'_> {
+        let bug = match self.bug {
+            Bug::TrustsTheCache => Bug::None,
+            other => other,
+        };
+        View {
+            bug,
+            ..self.view(replica)
+        }
+    }
+
     // What breaks, and what watches bring.
 
     fn watches(&mut self) -> String {

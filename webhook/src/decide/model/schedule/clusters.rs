@@ -135,7 +135,7 @@ impl Schedule {
         };
         let request = cluster_request(user, operation, new, old.map(json_of).as_ref(), Some(&object));
         let replica = self.replica();
-        let answer = answered(guard(&request, &self.view(replica)).now_or_never());
+        let answer = answered(guard(&request, &self.guards(replica)).now_or_never());
         self.patched(&answer, &mut object)?;
         let admitted = Cluster::read(&new.group, &new.kind, &object.to_string()).unwrap();
         let passes =

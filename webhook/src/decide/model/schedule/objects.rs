@@ -53,7 +53,7 @@ impl Schedule {
         let mut object = serde_json::to_value(&new).unwrap();
         let request = object_request(user, name, old.as_ref(), Some(&object));
         let replica = self.replica();
-        let answer = answered(guard(&request, &self.view(replica)).now_or_never());
+        let answer = answered(guard(&request, &self.guards(replica)).now_or_never());
         if self.patched(&answer, &mut object).is_none() {
             return Ok(format!("{user} writes {name}: refused"));
         }
@@ -109,7 +109,7 @@ impl Schedule {
         };
         let request = object_request(user, name, Some(&old), None);
         let replica = self.replica();
-        let answer = answered(guard(&request, &self.view(replica)).now_or_never());
+        let answer = answered(guard(&request, &self.guards(replica)).now_or_never());
         if !answer.is_allowed() {
             return Ok(format!("{user} removes {name}: refused"));
         }
