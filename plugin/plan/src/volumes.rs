@@ -10,8 +10,10 @@
 //! is named in the decision.
 
 mod annotation;
+pub mod cel;
 mod claim;
 mod decision;
+mod drift;
 mod fate;
 mod namespace;
 mod pattern;
@@ -24,6 +26,7 @@ mod warning;
 
 pub use claim::{Claim, ClaimFacts, is_host_path_volume};
 pub use decision::{Decision, Exemption, Rules, SYSTEM_NAMESPACES, VolumeDecision};
+pub use drift::{Drift, Workload};
 pub use fate::{Chooser, Excluder, Fate, Skip, UnknownFacts};
 pub use namespace::{NamespaceFacts, VolumesLabel};
 pub use pattern::{NamePattern, PatternError};
