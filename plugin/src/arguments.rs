@@ -22,12 +22,14 @@ pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod location;
 pub(crate) mod logs;
+pub(crate) mod policy;
 pub(crate) mod restore;
 pub(crate) mod restores;
 pub(crate) mod retention;
 pub(crate) mod scope;
 pub(crate) mod verify;
 pub(crate) mod version;
+pub(crate) mod volumes;
 
 use clap::{Parser, Subcommand};
 
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Retention(retention::Retention),
     Restore(Box<restore::Restore>),
     Restores(restores::Restores),
+    Volumes(volumes::Volumes),
+    Policy(policy::Policy),
     Location(location::Location),
     Version(version::Version),
     Completion(completion::Completion),

@@ -19,6 +19,7 @@ mod location;
 mod logs;
 mod modifiers;
 mod plan;
+mod policy;
 mod preview;
 mod restore;
 mod restores;
@@ -27,6 +28,7 @@ mod transferred;
 mod velero;
 mod verify;
 mod version;
+mod volumes;
 
 use std::{io, time::Duration};
 
@@ -177,6 +179,9 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::DescribeRestore { place, name } => restores::describe(session, &place, &name).await,
         Command::RestoreLogs { place, name } => restores::logs(session, &place, &name).await,
         Command::DeleteRestores { place, names } => restores::delete(session, &place, &names).await,
+        Command::ExplainVolumes(request) => Box::pin(volumes::run(session, *request)).await,
+        Command::ListPolicies => Box::pin(policy::list(session)).await,
+        Command::Policy(work) => Box::pin(policy::run(session, *work)).await,
         Command::AddLocation { name, place, default } => location::add(session, &name, &place, default),
         Command::ListLocations => location::list(session),
         Command::CheckLocation { place, repair } => location::check(session, &place, repair).await,

@@ -3,7 +3,8 @@
 //! kubectl runs a program called `kubectl_complete-backup` with the words typed so far and wants cobra's answer: one
 //! candidate a line, with a tab before its description, and a last line `:4` (no file names). It is this binary under
 //! another name. Shells that sourced our script ask through the variable `COMPLETE`. Names of backups come from the
-//! location that the words name, else the default one, and only if it answers soon: completion must never hang.
+//! location that the words name, else the default one, names of pods and policies from the cluster, and only if they
+//! answer soon: completion must never hang.
 
 use std::{
     borrow::Cow,
@@ -14,7 +15,12 @@ use std::{
     time::Duration,
 };
 
-use backup_engine::{location::LocationsFile, storage::StorageError};
+use backup_engine::{
+    api::{ApiClient, ApiError, ConnectOptions},
+    location::LocationsFile,
+    storage::StorageError,
+    volumes,
+};
 use clap_complete::{
     CompleteEnv,
     engine::{ArgValueCompleter, CompletionCandidate, complete},
@@ -115,6 +121,18 @@ pub(crate) fn locations() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| matching(current, location_names()))
 }
 
+/// Completes names of policies.
+pub(crate) fn policies() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, cluster_names(&Wanted::Policies)))
+}
+
+/// Completes names of pods in the namespace that the words name, else in that of the context.
+pub(crate) fn pods() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        matching(current, cluster_names(&Wanted::Pods(namespace_word())))
+    })
+}
+
 fn matching(current: &OsStr, names: Vec<String>) -> Vec<CompletionCandidate> {
     let typed = current.to_string_lossy();
     names
@@ -160,16 +178,66 @@ fn backup_names() -> Vec<String> {
 
 /// What stands after `--location` among the words.
 fn location_word(words: &[OsString]) -> Option<String> {
+    flag_word(words, &["--location"])
+}
+
+/// What stands after a flag among the words, under whichever of its names.
+fn flag_word(words: &[OsString], names: &[&str]) -> Option<String> {
     let mut words = words.iter().map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
-        if word == "--location" {
+        if names.contains(&&*word) {
             return words.next().map(Cow::into_owned);
         }
-        if let Some(value) = word.strip_prefix("--location=") {
+        let value = names
+            .iter()
+            .find_map(|name| word.strip_prefix(name)?.strip_prefix('='));
+        if let Some(value) = value {
             return Some(value.to_owned());
         }
     }
     None
+}
+
+/// What is completed from the cluster.
+enum Wanted {
+    Policies,
+    /// Pods of this namespace, else of the context's.
+    Pods(Option<String>),
+}
+
+fn cluster_names(wanted: &Wanted) -> Vec<String> {
+    let words = WORDS.get().map(Vec::as_slice).unwrap_or_default();
+    let options = ConnectOptions {
+        kubeconfig: flag_word(words, &["--kubeconfig"]).map(Into::into),
+        context: flag_word(words, &["--context"]),
+        ..ConnectOptions::default()
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let names = async {
+        let api = ApiClient::connect(&options).await?;
+        match wanted {
+            Wanted::Policies => volumes::policy_names(&api).await,
+            Wanted::Pods(namespace) => {
+                let namespace = namespace.as_deref().unwrap_or_else(|| api.default_namespace());
+                volumes::pod_names(&api, namespace).await
+            }
+        }
+    };
+    let names: Result<Vec<String>, ApiError> = runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, names)
+            .await
+            .unwrap_or(Ok(Vec::new()))
+    });
+    names.unwrap_or_default()
+}
+
+fn namespace_word() -> Option<String> {
+    flag_word(
+        WORDS.get().map(Vec::as_slice).unwrap_or_default(),
+        &["-n", "--namespace"],
+    )
 }
 
 #[cfg(test)]
@@ -237,6 +305,17 @@ mod tests {
         ];
         for (line, expected) in table {
             assert_eq!(location_word(&words(&line)).as_deref(), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_flag_is_found_under_each_of_its_names() {
+        for line in [
+            ["kubectl-backup", "volumes", "-n", "shop"].as_slice(),
+            &["kubectl-backup", "--namespace=shop", "volumes"],
+        ] {
+            let found = flag_word(&words(line), &["-n", "--namespace"]);
+            assert_eq!(found.as_deref(), Some("shop"), "{line:?}");
         }
     }
 

@@ -14,6 +14,7 @@ mod restore;
 mod retention;
 mod scope;
 mod taken;
+mod volumes;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -36,6 +37,7 @@ pub(crate) use self::{
     restore::{ModifierSource, Restore, RestoreSource},
     retention::{Clusters, Decide, Retention, Wanted},
     scope::describe as describe_scope,
+    volumes::{ExplainVolumes, PolicyWork, PolicyWorkKind},
 };
 use crate::arguments::{
     self, Arguments,
@@ -45,6 +47,7 @@ use crate::arguments::{
     list::SortBy,
     location::LocationCommand,
     restores::RestoresCommand,
+    volumes::VolumesCommand,
 };
 
 /// One command, as meant.
@@ -152,6 +155,9 @@ pub(crate) enum Command {
         place: Place,
         names: Vec<BackupName>,
     },
+    ExplainVolumes(Box<ExplainVolumes>),
+    ListPolicies,
+    Policy(Box<PolicyWork>),
     AddLocation {
         name: String,
         place: Place,
@@ -375,6 +381,12 @@ fn meaning(
                     .collect::<Result<_, _>>()?,
             },
         },
+        Typed::Volumes(typed) => match typed.command {
+            VolumesCommand::Explain { pod } => {
+                Command::ExplainVolumes(Box::new(volumes::explain(pod.as_deref(), global, environment)?))
+            }
+        },
+        Typed::Policy(policy) => volumes::of_policy(&policy.command, global)?,
         Typed::Location(location) => location_meaning(location.command, global, environment)?,
         Typed::Version(version) => Command::Version {
             client: version.client,

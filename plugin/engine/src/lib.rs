@@ -18,3 +18,4 @@ pub mod restore;
 pub mod spool;
 pub mod storage;
 pub mod velero;
+pub mod volumes;

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use super::Arguments;
 
 /// Commands by what a person wants to do.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Back up", &["create"]),
     (
         "Look at backups",
@@ -24,6 +24,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ),
     ("Keep backups", &["hold", "release", "retention"]),
     ("Restore", &["restore", "restores"]),
+    ("Choose volumes", &["volumes", "policy"]),
     ("Set up", &["location", "completion", "version"]),
 ];
 
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn commands_of_later_versions_are_not_shown() {
         let help = called().render_help().to_string();
-        for word in ["schedule create", "policy", "protect", "enable"] {
+        for word in ["schedule create", "protect", "enable"] {
             assert!(!help.contains(word), "{word}");
         }
         assert!(

@@ -7,6 +7,7 @@ use crate::arguments::{
     self,
     global::{DryRun, EngineWord, Global, OutputFormat},
     location::LocationCommand,
+    policy::PolicyCommand,
     restores::RestoresCommand,
     retention::RetentionCommand,
 };
@@ -35,6 +36,13 @@ const EVERY: &[OutputFormat] = &[
 ];
 const OBJECT: &[OutputFormat] = &[OutputFormat::Yaml, OutputFormat::Json];
 const TEXT: &[OutputFormat] = &[OutputFormat::Table];
+const ROWS: &[OutputFormat] = &[
+    OutputFormat::Table,
+    OutputFormat::Wide,
+    OutputFormat::Json,
+    OutputFormat::Yaml,
+];
+const CEL: &[OutputFormat] = &[OutputFormat::Table, OutputFormat::Yaml];
 const DOCUMENT: &[OutputFormat] = &[OutputFormat::Table, OutputFormat::Json, OutputFormat::Yaml];
 
 /// What a command takes.
@@ -61,6 +69,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
                 | "release"
                 | "retention apply"
                 | "retention set"
+                | "volumes explain"
         ),
         wait: matches!(command, "create" | "restore" | "delete"),
         outputs,
@@ -92,6 +101,15 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
             RestoresCommand::Describe { .. } => of("restores describe", false, false, true, DOCUMENT),
             RestoresCommand::Logs { .. } => of("restores logs", false, false, true, TEXT),
             RestoresCommand::Delete { .. } => of("restores delete", false, false, false, TEXT),
+        },
+        Typed::Volumes(_) => of("volumes explain", true, false, true, ROWS),
+        Typed::Policy(policy) => match policy.command {
+            PolicyCommand::List => of("policy list", false, false, true, EVERY),
+            PolicyCommand::Explain { as_cel: true, .. } => {
+                of("policy explain --as-cel", true, false, true, CEL)
+            }
+            PolicyCommand::Explain { .. } => of("policy explain", true, false, true, EVERY),
+            PolicyCommand::Apply { .. } => of("policy apply", true, false, true, EVERY),
         },
         Typed::Location(location) => match location.command {
             LocationCommand::List => of("location list", false, false, true, EVERY),
