@@ -10,6 +10,7 @@ mod list;
 mod locations;
 mod moving;
 mod objects;
+mod policies;
 mod retention;
 mod shell;
 mod site;

@@ -21,9 +21,9 @@ const NAMESPACE: &str = "bakery";
 const SECOND_NAMESPACE: &str = "cafe";
 
 /// Replaces what differs from run to run.
-struct Redaction {
+pub(crate) struct Redaction {
     /// Texts of this run and what stands for them, longest first.
-    texts: Vec<(String, &'static str)>,
+    pub(crate) texts: Vec<(String, &'static str)>,
 }
 
 impl Redaction {
@@ -102,13 +102,13 @@ fn redact_word(word: &str) -> String {
 }
 
 /// Commands whose output goes into one file.
-struct Script<'s> {
-    plugin: &'s Plugin,
-    redaction: &'s Redaction,
+pub(crate) struct Script<'s> {
+    pub(crate) plugin: &'s Plugin,
+    pub(crate) redaction: &'s Redaction,
 }
 
 impl Script<'_> {
-    fn transcript(&self, name: &str, commands: &[&[&str]]) -> Result<()> {
+    pub(crate) fn transcript(&self, name: &str, commands: &[&[&str]]) -> Result<()> {
         let mut text = String::new();
         for words in commands {
             let ran = self.plugin.run(words.iter().copied())?;
