@@ -40,6 +40,8 @@ pub enum Program {
     VeleroModifiers,
     /// The parsers of cron expressions as a filter.
     Cron,
+    /// Velero's choice of volumes as a filter; the same binary as [`Program::Velero`].
+    VeleroVolumes,
 }
 
 impl Program {
@@ -57,6 +59,7 @@ impl Program {
             Self::VeleroPluginForAws => "velero-plugin-for-aws",
             Self::VeleroModifiers => "velero-modifiers",
             Self::Cron => "cron",
+            Self::VeleroVolumes => "velero-volumes",
         }
     }
 
@@ -64,7 +67,7 @@ impl Program {
         match self {
             Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => &KUBERNETES,
             Self::Versitygw => &VERSITYGW,
-            Self::Velero => &VELERO,
+            Self::Velero | Self::VeleroVolumes => &VELERO,
             Self::Velero117 => &VELERO_117,
             Self::Velero116 => &VELERO_116,
             Self::VeleroPluginForAws => &VELERO_PLUGIN_FOR_AWS,
@@ -123,7 +126,7 @@ const VELERO: Module = Module {
     minutes: 4,
     package: ".",
     linker_flags: "-s -w -X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3",
-    links: &[],
+    links: &["velero-volumes"],
 };
 
 const VELERO_117: Module = Module {

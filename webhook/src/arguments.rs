@@ -53,6 +53,9 @@ pub struct Serve {
         default_value = "kubectl-backup"
     )]
     pub namespace: String,
+    /// Namespace in which Velero runs; volumes of pods there are left alone
+    #[arg(long, value_name = "NAME", default_value = "velero")]
+    pub velero_namespace: String,
     /// This replica's name in the lease; a random one unless said otherwise
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub identity: Option<String>,
@@ -134,6 +137,7 @@ impl Serve {
                 context: self.context,
             },
             namespace: self.namespace,
+            velero_namespace: self.velero_namespace,
             identity: self
                 .identity
                 .unwrap_or_else(|| format!("backup-webhook-{}", uuid::Uuid::new_v4().simple())),

@@ -5,6 +5,7 @@
 //! what is written is decided from what the API server says then.
 
 mod condition;
+pub mod policy_status;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};

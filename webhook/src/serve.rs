@@ -35,7 +35,7 @@ use crate::certificate::{Receiver, Sender};
 use crate::decide::{Context, Gate};
 use crate::lease::{Candidate, Leadership};
 use crate::observe::Snapshot;
-use crate::reconcile;
+use crate::reconcile::{self, policy_status};
 
 /// How the server is run.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub struct Options {
     pub connection: Connection,
     /// Where the lease and the Secret lie.
     pub namespace: String,
+    /// Where Velero runs: nothing is chosen there, nor in our own namespace.
+    pub velero_namespace: String,
     /// This replica's name.
     pub identity: String,
     /// Where the certificate comes from.
@@ -112,9 +114,18 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::new());
     let gate = Arc::new(Gate::new(options.gate.clone(), &options.namespace));
     let snapshot = Snapshot::start_with(&client, &gate.settings.kinds);
+    let exempt = vec![options.namespace.clone(), options.velero_namespace.clone()];
+    snapshot.rules.exempt(exempt);
     let stop = CancellationToken::new();
     let (candidate, leadership) = Candidate::new(&client, &options.namespace, LEASE, &options.identity);
     let campaign = tokio::spawn(candidate.campaign(stop.clone()));
+    let statuses = policy_status::keep(
+        client.clone(),
+        Arc::clone(&snapshot),
+        leadership.clone(),
+        stop.clone(),
+    );
+    tokio::spawn(statuses);
 
     let (sender, receiver) = watch::channel(None);
     keep_certificate(&options, &client, &leadership, sender);

@@ -56,15 +56,15 @@ fn arguments(module: &Module) -> [&str; 5] {
 fn digest(module: &Module) -> Result<String> {
     let source = source(module);
     let mut hash = Sha256::new();
-    for name in ["go.mod", "go.sum", "main.go"] {
+    for name in ["go.mod", "go.sum", "main.go", "volumes.go"] {
         let file = source.join(name);
         match std::fs::read(&file) {
             Ok(bytes) => {
                 hash.update(format!("{name} {}\n", bytes.len()));
                 hash.update(bytes);
             }
-            // A module with a `tool` line has no main of its own.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == "main.go" => {}
+            // A module with a `tool` line has no main of its own, and one module alone has two files.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && name.ends_with(".go") => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
         }
     }
