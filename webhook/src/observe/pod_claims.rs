@@ -9,14 +9,17 @@ use super::Snapshot;
 /// The claims of a pod, held while it is decided about.
 #[derive(Debug)]
 pub struct PodClaims {
-    /// Name, claim, and whether its volume is a folder of the node.
+    /// Name, claim, and whether its volume is a folder of the node; sorted by name.
     found: Vec<(String, Arc<Claim>, Option<bool>)>,
 }
 
 impl PodClaims {
     /// What is known of a claim.
     pub fn facts(&self, name: &str) -> Option<ClaimFacts<'_>> {
-        let (_, claim, is_host_path) = self.found.iter().find(|(found, ..)| found == name)?;
+        let found = self
+            .found
+            .binary_search_by(|(found, ..)| found.as_str().cmp(name));
+        let (_, claim, is_host_path) = self.found.get(found.ok()?)?;
         Some(claim.facts(*is_host_path))
     }
 }
@@ -31,8 +34,8 @@ impl Snapshot {
             let volume = bound_to.and_then(|volume| self.volumes.get("", volume));
             Some((name.into_owned(), claim, volume.map(|volume| volume.is_host_path)))
         });
-        PodClaims {
-            found: found.collect(),
-        }
+        let mut found: Vec<_> = found.collect();
+        found.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        PodClaims { found }
     }
 }
