@@ -1,8 +1,9 @@
 //! Admission on a real kube-apiserver: what is refused, what is let through, and in which words; and the server behind
 //! it, asked by hostile clients.
 //!
-//! Cases whose names begin with `gate` are about the deletion of clusters.
+//! Cases whose names begin with `gate` are about the deletion of clusters, those with `annotator` about volumes of pods.
 
+mod annotator;
 mod bodies;
 mod certificates;
 mod gate_floor;
