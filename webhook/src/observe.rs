@@ -119,8 +119,8 @@ impl Snapshot {
 
 /// How everything here is watched.
 pub fn config() -> watcher::Config {
-    // A page of 500 objects is the most that is in memory untrimmed.
+    // A page is the most that is in memory untrimmed.
     watcher::Config::default()
         .timeout(u32::try_from(MAX_AGE.as_secs()).unwrap_or(60))
-        .page_size(500)
+        .page_size(100)
 }
