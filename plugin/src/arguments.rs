@@ -5,6 +5,7 @@
 //! a server.
 
 pub(crate) mod cat;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod contents;
 pub(crate) mod copy;
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     Volumes(volumes::Volumes),
     Policy(policy::Policy),
     Location(location::Location),
+    Cluster(cluster::Cluster),
     Version(version::Version),
     Completion(completion::Completion),
 }

@@ -4,6 +4,7 @@
 //! ends a run and where a broken pipe counts as success.
 
 mod cat;
+mod cluster;
 mod contents;
 mod copy;
 mod create;
@@ -187,6 +188,7 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::CheckLocation { place, repair } => location::check(session, &place, repair).await,
         Command::DefaultLocation { name } => location::default(session, name.as_deref()),
         Command::RemoveLocation { name } => location::remove(session, &name),
+        Command::Cluster(request) => Box::pin(cluster::run(session, *request)).await,
         Command::Version { client } => version::run(session, client).await,
         Command::Completion(shell) => completion::script(shell).map(|()| Exit::Done),
     }

@@ -19,8 +19,8 @@
 use std::{error::Error, io, process::ExitCode, time::Duration};
 
 use backup_engine::{
-    api::ApiError, backup::BackupError, catalog::CatalogError, diff::DiffError, location::LocationError,
-    restore::RestoreError, storage::StorageError, velero::VeleroError,
+    api::ApiError, backup::BackupError, catalog::CatalogError, clusters::ClustersError, diff::DiffError,
+    location::LocationError, restore::RestoreError, storage::StorageError, velero::VeleroError,
 };
 use backup_plan::resource_names::UnknownResource;
 use thiserror::Error;
@@ -112,6 +112,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Velero(#[from] VeleroError),
     #[error(transparent)]
+    Clusters(#[from] ClustersError),
+    #[error(transparent)]
     Kind(#[from] UnknownResource),
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
@@ -155,6 +157,7 @@ impl Failure {
             Self::Restore(error) => of_restore(error),
             Self::Diff(error) => of_diff(error),
             Self::Velero(error) => of_velero(error),
+            Self::Clusters(error) => of_clusters(error),
             Self::Kind(_) | Self::Usage(_) => Exit::Usage,
             Self::Output(_) | Self::Document(_) | Self::Local { .. } | Self::Damaged(_) => Exit::Failed,
             Self::Refused(_) => Exit::Refused,
@@ -333,6 +336,18 @@ fn of_velero(error: &VeleroError) -> Exit {
         | VeleroError::Download { .. }
         | VeleroError::Object { .. }
         | VeleroError::Temporary(_) => Exit::Failed,
+    }
+}
+
+fn of_clusters(error: &ClustersError) -> Exit {
+    match error {
+        ClustersError::Elsewhere { .. } | ClustersError::Dying { .. } | ClustersError::Refused { .. } => {
+            Exit::Refused
+        }
+        ClustersError::NotInstalled | ClustersError::Gone { .. } => Exit::NotFound,
+        ClustersError::Busy { .. } => Exit::Failed,
+        ClustersError::Api(error) => of_api(error),
+        ClustersError::Catalog(error) => of_catalog(error),
     }
 }
 

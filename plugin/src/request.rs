@@ -5,6 +5,7 @@
 //! a backup can know (kinds, objects, names of BackupStorageLocations). No server is asked here; the one file read is the
 //! user's list of locations.
 
+mod cluster;
 mod create;
 mod diff;
 mod fields;
@@ -30,6 +31,7 @@ use velero_model::{
 };
 
 pub(crate) use self::{
+    cluster::{ClusterRequest, ClusterWord},
     create::Create,
     diff::Diff,
     object::ObjectWord,
@@ -174,6 +176,7 @@ pub(crate) enum Command {
     RemoveLocation {
         name: String,
     },
+    Cluster(Box<ClusterRequest>),
     Version {
         client: bool,
     },
@@ -388,6 +391,9 @@ fn meaning(
         },
         Typed::Policy(policy) => volumes::of_policy(&policy.command, global)?,
         Typed::Location(location) => location_meaning(location.command, global, environment)?,
+        Typed::Cluster(typed) => {
+            Command::Cluster(Box::new(cluster::parse(typed.command, global, environment)?))
+        }
         Typed::Version(version) => Command::Version {
             client: version.client,
         },

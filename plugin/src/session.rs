@@ -7,7 +7,7 @@ use std::{io, sync::Arc};
 
 use backup_engine::{
     api::{ApiClient, ApiError},
-    location::{self, Location, LocationError, from_backup_storage_location},
+    location::{self, Location, LocationError, LocationsFile, from_backup_storage_location, url},
     progress::Progress,
     storage::{Bucket, bandwidth::Limited},
 };
@@ -54,12 +54,35 @@ impl Session {
 
     /// Opens a location.
     pub(crate) async fn open(&self, place: &Place) -> Result<Opened, Failure> {
-        let (name, location) = match place {
-            Place::Known { name, location } => (name.clone(), location.clone()),
-            Place::Named { name, otherwise } => (name.clone(), self.look_up(name, otherwise).await?),
+        let (Place::Known { name, .. } | Place::Named { name, .. }) = place;
+        let bucket = location::open(&self.locate(place).await?).await?;
+        Ok(Opened {
+            name: name.clone(),
+            bucket,
+        })
+    }
+
+    /// The location that is meant; a name that only the cluster knows is looked up there.
+    pub(crate) async fn locate(&self, place: &Place) -> Result<Location, Failure> {
+        match place {
+            Place::Known { location, .. } => Ok(location.clone()),
+            Place::Named { name, otherwise } => self.look_up(name, otherwise).await,
+        }
+    }
+
+    /// The location of a word that stands in the cluster: a URL, a name of the user's file, a BackupStorageLocation.
+    pub(crate) async fn location_named(&self, word: &str) -> Result<Location, Failure> {
+        if url::is_url(word) {
+            return Ok(url::parse(word)?);
+        }
+        let file = match &self.common.locations_file {
+            Some(path) => LocationsFile::load(path)?,
+            None => LocationsFile::default(),
         };
-        let bucket = location::open(&location).await?;
-        Ok(Opened { name, bucket })
+        match file.get(word) {
+            Err(otherwise @ LocationError::UnknownName { .. }) => self.look_up(word, &otherwise).await,
+            other => Ok(other?),
+        }
     }
 
     /// Shows the run's progress until the view is ended.

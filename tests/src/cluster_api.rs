@@ -31,9 +31,6 @@ const BACKUP_STORAGE_LOCATIONS: (&str, &str, &str) = (
 
 /// Makes the kinds known to a cluster; those that are there stay as they are.
 pub fn install(cluster: &Cluster) -> Result<()> {
-    // Cases of one binary share a cluster: the second one finds everything installed.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     for (server, module, file) in [CLUSTERS, BACKUP_STORAGE_LOCATIONS] {
         define(cluster, modules::document(server, module, file)?)?;
     }
@@ -43,6 +40,9 @@ pub fn install(cluster: &Cluster) -> Result<()> {
 /// Makes one CRD known and waits until its kind is served in every version. Its conversion webhook, if it has one, is
 /// left out.
 pub fn define(cluster: &Cluster, mut definition: Value) -> Result<()> {
+    // Cases of one binary share a cluster: the second one finds everything installed.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let text = |pointer: &str| {
         definition
             .pointer(pointer)

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod catalog;
 pub mod claim;
 pub mod clock;
+pub mod clusters;
 pub mod diff;
 pub mod location;
 mod process;

@@ -49,6 +49,23 @@ impl Location {
         }
     }
 
+    /// The same store, some folders further down: where the backups of one cluster are.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> Self {
+        match self {
+            Self::S3(location) => {
+                let slash = if location.prefix.is_empty() { "" } else { "/" };
+                let mut location = location.clone();
+                location.prefix = format!("{}{slash}{prefix}", location.prefix);
+                Self::S3(location)
+            }
+            Self::Folder(folder) => Self::Folder(FolderLocation {
+                path: folder.path.join(prefix),
+                read_only: folder.read_only,
+            }),
+        }
+    }
+
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
         match self {

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use super::Arguments;
 
 /// Commands by what a person wants to do.
-const GROUPS: [(&str, &[&str]); 7] = [
+const GROUPS: [(&str, &[&str]); 8] = [
     ("Back up", &["create"]),
     (
         "Look at backups",
@@ -25,6 +25,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Keep backups", &["hold", "release", "retention"]),
     ("Restore", &["restore", "restores"]),
     ("Choose volumes", &["volumes", "policy"]),
+    ("Guard", &["cluster"]),
     ("Set up", &["location", "completion", "version"]),
 ];
 
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn commands_of_later_versions_are_not_shown() {
         let help = called().render_help().to_string();
-        for word in ["schedule create", "protect", "enable"] {
+        for word in ["schedule create", "recover", "enable"] {
             assert!(!help.contains(word), "{word}");
         }
         assert!(

@@ -5,6 +5,7 @@
 use super::RequestError;
 use crate::arguments::{
     self,
+    cluster::ClusterCommand,
     global::{DryRun, EngineWord, Global, OutputFormat},
     location::LocationCommand,
     policy::PolicyCommand,
@@ -71,7 +72,10 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
                 | "retention set"
                 | "volumes explain"
         ),
-        wait: matches!(command, "create" | "restore" | "delete"),
+        wait: matches!(
+            command,
+            "create" | "restore" | "delete" | "cluster retain" | "cluster delete-storage"
+        ),
         outputs,
     };
     match command {
@@ -115,6 +119,13 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
             LocationCommand::List => of("location list", false, false, true, EVERY),
             LocationCommand::Check { .. } => of("location check", false, false, false, DOCUMENT),
             _ => of("location", false, false, false, TEXT),
+        },
+        Typed::Cluster(cluster) => match cluster.command {
+            ClusterCommand::Protect { .. } => of("cluster protect", true, false, false, EVERY),
+            ClusterCommand::Status { .. } => of("cluster status", true, false, true, EVERY),
+            ClusterCommand::Retain { .. } => of("cluster retain", true, false, false, EVERY),
+            ClusterCommand::DeleteStorage { .. } => of("cluster delete-storage", true, false, false, EVERY),
+            ClusterCommand::Unprotect { .. } => of("cluster unprotect", true, false, false, EVERY),
         },
         Typed::Version(_) => of("version", false, false, true, DOCUMENT),
         Typed::Completion(_) => of("completion", false, false, true, TEXT),

@@ -9,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 use backup_tests::cluster::{Cluster, Person};
 use backup_tests::cluster_api::{self, Workload, uid};
 use serde_json::{Value, json};
-use velero_model::api::{ACCEPTED, BREAK_GLASS, DELETE_FOR_MOVE, FINALIZER, HOLDS_CLUSTERS, PROTECTED};
+use velero_model::api::{
+    ACCEPTED, AT_STAKE, BREAK_GLASS, DELETE_FOR_MOVE, FINALIZER, HOLDS_CLUSTERS, PROTECTED, StorageFacts,
+};
 
 /// The policies, as they are shipped.
 const POLICIES: [&str; 3] = [
@@ -22,7 +24,7 @@ const POLICIES: [&str; 3] = [
 const OURS: &str = "system:serviceaccount:kubectl-backup:backup-webhook";
 
 /// A control plane with the kinds and the floor, and nothing else of ours.
-fn site() -> Result<&'static Cluster> {
+pub(crate) fn site() -> Result<&'static Cluster> {
     static SITE: OnceLock<Result<Cluster, String>> = OnceLock::new();
     let made = SITE.get_or_init(|| make().map_err(|error| format!("{error:#}")));
     made.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
@@ -36,7 +38,7 @@ fn make() -> Result<Cluster> {
 }
 
 /// Applies the floor and waits until it is in force: the API server compiles policies a moment after it has stored them.
-fn install(cluster: &Cluster) -> Result<()> {
+pub(crate) fn install(cluster: &Cluster) -> Result<()> {
     for policies in POLICIES {
         cluster.apply(policies)?;
     }
@@ -151,7 +153,7 @@ fn a_protected_cluster_goes_only_with_an_accepted_choice_about_itself() -> Resul
 }
 
 /// One of our own accounts, who may change clusters.
-fn as_ours(cluster: &Cluster) -> Result<Person> {
+pub(crate) fn as_ours(cluster: &Cluster) -> Result<Person> {
     static TURN: Mutex<bool> = Mutex::new(false);
     let person = cluster.person(OURS)?;
     let mut is_bound = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -357,6 +359,50 @@ fn a_namespace_without_a_label_is_emptied_but_for_its_protected_cluster() -> Res
         .patch(&path, &json!({ "metadata": { "finalizers": [] } }))?
         .ok()?;
     cluster.wait_until_gone(&home)
+}
+
+#[test]
+fn the_message_says_what_is_at_stake_as_far_as_it_was_counted() -> Result<()> {
+    let cluster = site()?;
+    let namespace = cluster.namespace()?;
+    let kind = Workload::Cluster;
+    protected(cluster, kind, namespace.name(), "prod")?;
+    let path = kind.path(namespace.name(), "prod");
+    let operator = operator(cluster)?;
+    operator
+        .delete(&path)?
+        .forbidden(&["prod has backup storage, not counted yet, and no choice"])?;
+    let facts = StorageFacts {
+        location: "s3://backups/team-a/prod".to_owned(),
+        backups: 214,
+        bytes: 310 << 30,
+        oldest: Some("2026-08-01T00:00:00Z".parse()?),
+        newest: Some("2026-11-25T00:00:00Z".parse()?),
+        observed: "2026-11-25T01:00:00Z".parse()?,
+    };
+    let nothing = StorageFacts {
+        backups: 0,
+        bytes: 0,
+        oldest: None,
+        newest: None,
+        ..facts.clone()
+    };
+    let full = "backups: 214 (310GiB) of 2026-08-01T00:00:00Z to 2026-11-25T00:00:00Z in s3://backups/team-a/prod, counted \
+                2026-11-25T01:00:00Z,";
+    let empty = "backups: 0 (0B) in s3://backups/team-a/prod, counted 2026-11-25T01:00:00Z,";
+    for (value, expected) in [
+        (serde_json::to_string(&facts)?, full),
+        (serde_json::to_string(&nothing)?, empty),
+        // Whatever stands there, nothing goes.
+        (
+            "{".to_owned(),
+            "nobody has chosen what becomes of the backup storage",
+        ),
+    ] {
+        cluster.admin()?.annotate(&path, AT_STAKE, value)?.ok()?;
+        operator.delete(&path)?.forbidden(&[expected])?;
+    }
+    Ok(())
 }
 
 #[test]

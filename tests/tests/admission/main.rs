@@ -6,5 +6,11 @@
 mod annotator;
 mod bodies;
 mod certificates;
+mod gate_commands;
 mod gate_floor;
+mod gate_guard;
+mod gate_session;
+mod gate_site;
+mod gate_table;
+mod gate_ways;
 mod lifecycle;

@@ -4,6 +4,8 @@
 //! run to run is replaced by a word in angle brackets, and columns are three blanks apart whatever their widths.
 //! `UPDATE_TRANSCRIPTS=1 cargo test -p backup-tests --test looking transcripts` writes the files again.
 
+mod guarding;
+
 use std::fmt::Write;
 use std::path::Path;
 
