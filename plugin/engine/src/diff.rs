@@ -129,12 +129,17 @@ pub async fn diff(
     Ok(diff)
 }
 
-/// Kinds of both sides, those of the right one first: a cluster knows short names that a backup does not.
+/// Kinds of both sides, those of the right one first: a cluster knows short names that a backup does not. What the left
+/// one holds is marked so.
 fn known_kinds(left: &Objects, mut right: Vec<DiscoveredKind>) -> Vec<DiscoveredKind> {
     for kind in kinds_from_directory(left.directory()) {
-        let is_known = right
-            .iter()
-            .any(|known| known.api.group == kind.api.group && known.api.plural == kind.api.plural);
+        let mut is_known = false;
+        for known in &mut right {
+            if known.api.group == kind.api.group && known.api.plural == kind.api.plural {
+                known.is_held = true;
+                is_known = true;
+            }
+        }
         if !is_known {
             right.push(kind);
         }

@@ -27,6 +27,9 @@ pub struct DiscoveredKind {
     pub preferred: bool,
     /// `categories`: `all`.
     pub categories: Vec<String>,
+    /// Whether the backup that is looked at holds objects of it: a word means such a kind before any other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_held: bool,
 }
 
 /// The verbs without which an object cannot be backed up and brought back.
@@ -210,6 +213,7 @@ pub(crate) mod tests {
             singular: kind.to_lowercase(),
             preferred: true,
             categories: Vec::new(),
+            is_held: false,
         }
     }
 

@@ -116,7 +116,8 @@ impl ResourceSet {
 
 /// The kinds that one word names: the best match first, then a group that serves the same objects.
 ///
-/// A bare word means what it means to kubectl: the core kind, then a built-in one, then custom ones by group name.
+/// A bare word means what a backup holds, where one is looked at ([`DiscoveredKind::is_held`]), and otherwise what it means
+/// to kubectl: the core kind, then a built-in one, then custom ones by group name.
 ///
 /// # Errors
 /// When no kind has that name.
@@ -132,6 +133,7 @@ pub fn resolve<'k>(
         .min_by_key(|(class, kind)| {
             let group = kind.api.group.as_str();
             (
+                !kind.is_held,
                 *class,
                 !group.is_empty(),
                 !is_built_in_group(group),
@@ -281,6 +283,30 @@ mod tests {
                 .map(|kind| kind.api.resource_group())
                 .collect();
             assert_eq!(found, expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_word_means_what_the_backup_holds() {
+        let mut kinds = served();
+        kinds.push(kind("another.example.com/v1", "orders", "Order", true));
+        let first =
+            |kinds: &[DiscoveredKind], word: &str| resolve(word, kinds).unwrap()[0].api.resource_group();
+        assert_eq!(first(&kinds, "orders"), "orders.another.example.com");
+        for kind in &mut kinds {
+            kind.is_held =
+                ["serving.knative.dev", "shop.example.com", "extensions"].contains(&kind.api.group.as_str());
+        }
+        for (word, expected) in [
+            ("orders", "orders.shop.example.com"),
+            ("order", "orders.shop.example.com"),
+            ("orders.another.example.com", "orders.another.example.com"),
+            ("services", "services.serving.knative.dev"),
+            ("services.v1.", "services"),
+            ("deployments", "deployments.extensions"),
+            ("events", "events"),
+        ] {
+            assert_eq!(first(&kinds, word), expected, "{word}");
         }
     }
 

@@ -167,6 +167,7 @@ fn from_aggregated(
         singular: resource.singular_resource.unwrap_or_default(),
         preferred,
         categories: resource.categories,
+        is_held: false,
     })
 }
 
@@ -190,6 +191,7 @@ fn add_resource_list(discovery: &mut Discovery, group_version: &str, preferred: 
             singular: resource.singular_name,
             preferred,
             categories: resource.categories.unwrap_or_default(),
+            is_held: false,
         });
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn discovered(kind: &ApiKind) -> DiscoveredKind {
         singular: kind.kind.to_lowercase(),
         preferred: true,
         categories: Vec::new(),
+        is_held: true,
         api: kind.clone(),
     }
 }

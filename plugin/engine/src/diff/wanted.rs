@@ -270,7 +270,11 @@ fn with_gone_kinds(scope: &Scope, kinds: &[DiscoveredKind]) -> Vec<DiscoveredKin
         (&scope.included_cluster_scoped, false),
         (&scope.excluded_cluster_scoped, false),
     ];
+    // The words are the user's of then: they meant the cluster's kinds, whatever of them came into the backup.
     let mut all = kinds.to_vec();
+    for kind in &mut all {
+        kind.is_held = false;
+    }
     for (names, namespaced) in lists {
         for word in names.words().iter().filter(|word| *word != "*") {
             if resolve(word, &all).is_ok() {
@@ -291,6 +295,7 @@ fn with_gone_kinds(scope: &Scope, kinds: &[DiscoveredKind]) -> Vec<DiscoveredKin
                 singular: String::new(),
                 preferred: true,
                 categories: Vec::new(),
+                is_held: false,
             });
         }
     }

@@ -448,6 +448,7 @@ fn kinds_of(definition: &Value) -> Vec<DiscoveredKind> {
             singular: text("/spec/names/singular"),
             preferred: true,
             categories: Vec::new(),
+            is_held: false,
         })
         .collect()
 }

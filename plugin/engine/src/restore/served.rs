@@ -150,6 +150,7 @@ mod tests {
             singular: String::new(),
             preferred: true,
             categories: vec![],
+            is_held: false,
         };
         let served = Served::new(&Discovery {
             kinds: vec![discovered(&["create"], "v1"), discovered(&["get"], "v3")],

@@ -23,6 +23,7 @@ fn kind(group: &str, plural: &str, word: &str, short: &str, namespaced: bool) ->
         singular: word.to_ascii_lowercase(),
         preferred: true,
         categories: Vec::new(),
+        is_held: false,
     }
 }
 
