@@ -110,8 +110,8 @@ const OWNER_RECREATED: &str = "its owner is recreated, and it is made anew with 
 /// Decides.
 pub fn decide(existing: &Existing<'_>, rules: &Rules) -> Decision {
     if is_of_this_restore(existing, &rules.live_options) {
-        // Fields are applied only to an object that was there.
-        return if is_written_by_us(existing.live, "Apply") {
+        // Fields are applied only to an object that was there, and what is older than the restore was replaced.
+        return if is_older_than_the_restore(existing) || is_written_by_us(existing.live, "Apply") {
             Action::IsUpdated.into()
         } else {
             Action::IsMade.into()
@@ -127,13 +127,19 @@ pub fn decide(existing: &Existing<'_>, rules: &Rules) -> Decision {
     if differences.is_empty() {
         return if existing.perhaps_ours {
             Action::IsMade.into()
+        } else if is_changed_by_this_restore(existing) {
+            Action::IsUpdated.into()
         } else {
             Action::Unchanged.into()
         };
     }
     let ruling = rules.policies.of(existing.kind);
     if is_service_account(existing.kind) && !ruling.is_named {
-        let action = completion(existing).map_or(Action::Leave, Action::Complete);
+        let action = match completion(existing) {
+            Some(patch) => Action::Complete(patch),
+            None if is_changed_by_this_restore(existing) => Action::IsUpdated,
+            None => Action::Leave,
+        };
         return Decision {
             action,
             differences,
@@ -222,6 +228,25 @@ fn is_written_by_us(live: &Value, operation: &str) -> bool {
     let managers = live["metadata"]["managedFields"].as_array();
     managers.into_iter().flatten().any(|entry| {
         entry["manager"] == FIELD_MANAGER && entry["operation"] == operation && entry["subresource"].is_null()
+    })
+}
+
+/// Whether it was there before the restore that is resumed began.
+fn is_older_than_the_restore(existing: &Existing<'_>) -> bool {
+    let created = existing.live["metadata"]["creationTimestamp"].as_str();
+    created
+        .zip(existing.resumed_since)
+        .is_some_and(|(created, since)| created < since)
+}
+
+/// Whether the restore that is resumed has written to an object without its label: namespaces have none, and neither have
+/// service accounts that were completed.
+fn is_changed_by_this_restore(existing: &Existing<'_>) -> bool {
+    let managers = existing.live["metadata"]["managedFields"].as_array();
+    existing.resumed_since.is_some_and(|since| {
+        managers.into_iter().flatten().any(|entry| {
+            entry["manager"] == FIELD_MANAGER && entry["time"].as_str().is_some_and(|time| time >= since)
+        })
     })
 }
 
@@ -450,6 +475,66 @@ mod tests {
         assert_eq!(word(&lost(&map("1"))), "made");
         assert_eq!(word(&lost(&ours("Update", SINCE))), "made");
         assert_eq!(word(&lost(&map("2"))), "refuse");
+    }
+
+    #[test]
+    fn what_this_restore_changed_counts_as_updated() {
+        const SINCE: &str = "2026-11-22T10:00:00Z";
+        let changed = |mut live: Value, created: &str, written: &str| {
+            live["metadata"]["creationTimestamp"] = created.into();
+            live["metadata"]["managedFields"] =
+                json!([{"manager": FIELD_MANAGER, "operation": "Update", "time": written}]);
+            live
+        };
+        let (before, after) = ("2026-11-22T09:59:59Z", "2026-11-22T10:00:01Z");
+        let mut replaced = changed(map("1"), before, after);
+        replaced["metadata"]["labels"] = json!({"velero.io/restore-name": "r"});
+        let mut recreated = replaced.clone();
+        recreated["metadata"]["creationTimestamp"] = after.into();
+        let account = json!({"metadata": {"name": "x", "labels": {"kept": "yes"}}});
+        for (plural, restored, live, expected) in [
+            ("configmaps", map("1"), replaced, "updated"),
+            // It was made by this restore, whatever was there before.
+            ("configmaps", map("1"), recreated, "made"),
+            (
+                "namespaces",
+                map("1"),
+                changed(map("1"), before, after),
+                "updated",
+            ),
+            (
+                "namespaces",
+                map("1"),
+                changed(map("1"), before, before),
+                "unchanged",
+            ),
+            (
+                "serviceaccounts",
+                json!({"metadata": {"name": "x"}}),
+                changed(account.clone(), before, after),
+                "updated",
+            ),
+            (
+                "serviceaccounts",
+                json!({"metadata": {"name": "x"}}),
+                changed(account.clone(), before, before),
+                "leave",
+            ),
+        ] {
+            let decide = |since| {
+                let decision = decided(plural, restored.clone(), &live, "none", |existing| {
+                    existing.resumed_since = since;
+                });
+                word(&decision)
+            };
+            assert_eq!(decide(Some(SINCE)), expected, "{live}");
+            let alone = if plural == "serviceaccounts" {
+                "leave"
+            } else {
+                "unchanged"
+            };
+            assert_eq!(decide(None), alone, "{live}");
+        }
     }
 
     #[test]
