@@ -8,6 +8,7 @@
 
 use backup_engine::location::url;
 use backup_plan::glob::Globs;
+use backup_plan::restore::modifier::Modifiers;
 use backup_plan::selector::{OrSelector, Selector};
 use backup_webhook::review::{Answer, Request};
 use velero_model::archive::{self, ArchiveError, ItemPath, Limits};
@@ -21,7 +22,7 @@ use velero_model::name::BackupName;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("archive_walk", archive_walk),
     ("item_path", item_path),
     ("index_block", index_block),
@@ -34,6 +35,7 @@ pub const TARGETS: [Target; 12] = [
     ("duration", duration),
     ("location_url", location_url),
     ("review", review),
+    ("modifiers", modifiers),
 ];
 
 /// A tarball: no object beyond the limits, no path that leaves its folder, the count is true.
@@ -242,5 +244,51 @@ pub fn review(bytes: &[u8]) {
         };
         assert_eq!(rendered["response"]["uid"], request.uid.as_str());
         assert_eq!(rendered["response"]["allowed"], answer.is_allowed());
+    }
+}
+
+/// Resource modifiers: what is read once is read again, a rule that was applied exists, an object keeps a kind, and one
+/// whose rules have a fault does not lose it.
+pub fn modifiers(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(modifiers) = Modifiers::parse(text) else {
+        return;
+    };
+    assert!(modifiers.len() > 0, "modifiers without a rule");
+    assert!(
+        Modifiers::parse(modifiers.source()).is_ok_and(|again| again.len() == modifiers.len()),
+        "what was read cannot be read again"
+    );
+    let objects = [
+        (
+            "deployments.apps",
+            r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"}},
+                "spec":{"replicas":2,"template":{"spec":{"containers":[{"name":"web","image":"web:1","env":[{"name":"A","value":"1"}]}]}}}}"#,
+        ),
+        (
+            "configmaps",
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"web","namespace":"shop"},"data":{"mode":"live"}}"#,
+        ),
+    ];
+    for (resource_group, json) in objects {
+        let Ok(mut object) = serde_json::from_str::<serde_json::Map<_, _>>(json) else {
+            panic!("the fixed objects are JSON")
+        };
+        let modified = modifiers.apply(resource_group, &mut object);
+        assert!(
+            modified
+                .applied
+                .iter()
+                .all(|rule| (1..=modifiers.len()).contains(rule)),
+            "a rule that is not there was applied"
+        );
+        assert!(modified.problems.len() <= modified.applied.len());
+        assert!(
+            object
+                .get("kind")
+                .and_then(serde_json::Value::as_str)
+                .is_some_and(|kind| !kind.is_empty()),
+            "an object without a kind is left"
+        );
     }
 }

@@ -158,6 +158,7 @@ targets!(
     duration,
     location_url,
     review,
+    modifiers,
 );
 
 #[test]
@@ -222,5 +223,16 @@ fn the_corpus_holds_input_that_is_accepted() -> Result<()> {
     );
     let review = |bytes: &[u8]| backup_webhook::review::Request::parse(bytes).is_ok();
     assert!(files("review")?.iter().any(|(_, bytes)| review(bytes)), "review");
+    let modifiers = |bytes: &[u8]| {
+        str::from_utf8(bytes).is_ok_and(|text| backup_plan::restore::modifier::Modifiers::parse(text).is_ok())
+    };
+    assert!(
+        files("modifiers")?
+            .iter()
+            .filter(|(_, bytes)| modifiers(bytes))
+            .count()
+            > 3,
+        "modifiers"
+    );
     Ok(())
 }

@@ -2,11 +2,18 @@
 //!
 //! In come operations whose values are text; a value is put into JSON as Velero does it: what looks like a number, a truth,
 //! null, a list or a mapping is that, everything else is text, and text in quotes stays text. What goes beyond the RFC: an
-//! index below zero counts from the end, and a `test` that fails leaves the object as it was without being a fault.
+//! index below zero counts from the end, and a `test` that fails leaves the object as it was without being a fault. What
+//! copies add is bounded, since each of them can double an object.
 
 use serde_json::{Map, Value};
 
 use super::yaml;
+
+/// Most bytes that the copies of one patch may add to an object, the API server's own limit.
+const COPIED_MAX: usize = 3 << 20;
+
+/// Deepest nesting that an operation may make; API objects are parsed to a depth of 128.
+const DEEPEST: usize = 500;
 
 /// A list of operations.
 #[derive(Debug, Clone, Default)]
@@ -101,16 +108,18 @@ impl JsonPatch {
     pub(super) fn holds(&self, object: &Map<String, Value>) -> bool {
         // Nothing but tests: nothing changes, so nothing is copied.
         let mut object = Value::Object(object.clone());
+        let mut copied = 0;
         self.operations
             .iter()
-            .all(|operation| operation.apply(&mut object).is_ok())
+            .all(|operation| operation.apply(&mut object, &mut copied).is_ok())
     }
 
     /// The object after all operations, or as it was if a test failed.
     pub(super) fn apply(&self, object: &Map<String, Value>) -> Result<Value, String> {
         let mut changed = Value::Object(object.clone());
+        let mut copied = 0;
         for operation in &self.operations {
-            match operation.apply(&mut changed) {
+            match operation.apply(&mut changed, &mut copied) {
                 Ok(()) => {}
                 Err(Stop::Test) => return Ok(Value::Object(object.clone())),
                 Err(Stop::Fault(fault)) => return Err(fault),
@@ -163,7 +172,8 @@ fn is_number_in_go(text: &str) -> bool {
 }
 
 impl Operation {
-    fn apply(&self, document: &mut Value) -> Result<(), Stop> {
+    /// `copied` counts the bytes that the copies so far have added.
+    fn apply(&self, document: &mut Value, copied: &mut usize) -> Result<(), Stop> {
         match self.kind {
             Kind::Add => add(document, &self.path, self.value.clone()),
             Kind::Remove => remove(document, &self.path).map(drop),
@@ -176,6 +186,14 @@ impl Operation {
                 let value = get(document, &self.from)?
                     .cloned()
                     .ok_or_else(|| missing("from", &self.from))?;
+                *copied += value.to_string().len();
+                if *copied > COPIED_MAX {
+                    return Err(Stop::Fault(format!(
+                        "the copies up to {} come to more than {} MiB",
+                        self.path,
+                        COPIED_MAX >> 20
+                    )));
+                }
                 add(document, &self.path, value)
             }
             Kind::Test => self.test(document),
@@ -269,7 +287,18 @@ fn get<'a>(document: &'a mut Value, path: &str) -> Result<Option<&'a Value>, Sto
     }
 }
 
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
 fn add(document: &mut Value, path: &str, value: Value) -> Result<(), Stop> {
+    if path.split('/').count() + depth(&value) > DEEPEST {
+        return Err(Stop::Fault(format!("{path} would be nested too deeply")));
+    }
     let (parent, key) = parent(document, path)?;
     match parent {
         Value::Object(fields) => {
@@ -319,6 +348,33 @@ mod tests {
             patch.push(operation, from, path, value)?;
         }
         patch.apply(object.as_object().unwrap())
+    }
+
+    #[test]
+    fn copies_cannot_fill_the_memory_nor_the_stack() {
+        let object = json!({"a": "x".repeat(1000), "d": {}});
+        let wide: Vec<String> = (0..60).map(|number| format!("/d/{number}")).collect();
+        let wide: Vec<_> = wide
+            .iter()
+            .map(|path| ("copy", "/d", path.as_str(), ""))
+            .collect();
+        let filled = [&[("copy", "/a", "/d/a", "")], wide.as_slice()].concat();
+        let fault = patched(&object, &filled).unwrap_err();
+        assert!(fault.contains("more than 3 MiB"), "{fault}");
+        // Each copy into the deepest place doubles the depth.
+        let mut path = "/d".to_owned();
+        let mut deep = Vec::new();
+        for number in 0..20 {
+            let inner = format!("{path}/d");
+            deep.push(inner.clone());
+            path.push_str(&"/d".repeat(1 << number));
+        }
+        let deep: Vec<_> = deep
+            .iter()
+            .map(|path| ("copy", "/d", path.as_str(), ""))
+            .collect();
+        let fault = patched(&object, &deep).unwrap_err();
+        assert!(fault.contains("nested too deeply"), "{fault}");
     }
 
     #[test]
