@@ -1,5 +1,5 @@
 //! `restores list|describe|logs|delete`: records of restores, in the location and, where that could not be written, on
-//! this machine.
+//! this machine; and, in the list, what only a running Velero knows of.
 
 use std::{
     io::{self, IsTerminal},
@@ -10,13 +10,17 @@ use backup_engine::{
     catalog::{self, ListedRestore},
     storage::{Bucket, folder::Folder},
 };
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use velero_model::{
     api_object::DownloadTargetKind as File, name::BackupName, phase::Phase, restore_record::RestoreRecord,
     time,
 };
 
-use super::{logs as backup_logs, restore, velero};
+use super::{
+    logs as backup_logs, restore,
+    velero::{self, list::RestoreObject},
+};
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
@@ -63,25 +67,84 @@ async fn one(
     })
 }
 
-pub(crate) async fn list(session: &Session, place: &Place) -> Result<Exit, Failure> {
-    let mut restores: Vec<ListedRestore> = all(session, place)
-        .await?
+/// A restore in the list.
+struct Row {
+    restore: ListedRestore,
+    /// Velero's object of it.
+    object: Option<RestoreObject>,
+}
+
+impl Row {
+    fn started(&self) -> Option<Timestamp> {
+        match (&self.restore.record, &self.object) {
+            (Some(record), _) => record.started,
+            (None, Some(object)) => object.run.status.start_timestamp,
+            (None, None) => None,
+        }
+    }
+
+    fn json(&self) -> Value {
+        let restore = &self.restore;
+        let object = self.object.as_ref().map(|object| {
+            let status = &object.run.status;
+            json!({
+                "backup": object.backup, "status": status.phase_word(), "errors": status.errors, "warnings": status.warnings,
+                "started": status.start_timestamp.map(time::format), "completed": status.completion_timestamp.map(time::format),
+            })
+        });
+        json!({
+            "name": restore.name, "record": restore.record, "running": restore.running,
+            "interrupted": restore.is_interrupted(), "velero": object,
+        })
+    }
+}
+
+/// What is stored, and what only Velero knows of: restores that are under way or were refused. The cluster is asked at the
+/// same time and only briefly, since most lists need none.
+async fn rows(session: &Session, place: &Place) -> Result<Vec<Row>, Failure> {
+    let (stored, objects) = tokio::join!(all(session, place), velero::list::restores(session, place));
+    let stored = match (stored, &objects) {
+        (Ok(stored), _) => stored,
+        (Err(failure), Some(_)) if velero::read::is_out_of_reach(&failure) => {
+            velero::read::through_velero(&failure);
+            Vec::new()
+        }
+        (Err(failure), _) => return Err(failure),
+    };
+    let mut rows: Vec<Row> = stored
         .into_iter()
-        .map(|(_, restore)| restore)
+        .map(|(_, restore)| Row {
+            restore,
+            object: None,
+        })
         .collect();
-    let started = |restore: &ListedRestore| restore.record.as_ref().and_then(|record| record.started);
-    restores.sort_by_key(|restore| std::cmp::Reverse(started(restore)));
+    for object in objects.map(|(objects, _)| objects).unwrap_or_default() {
+        // A record of ours says what is to be known of a restore of ours, whoever else has used its name.
+        match rows.iter_mut().find(|row| row.restore.name == object.name) {
+            Some(row) if row.restore.record.is_some() => {}
+            Some(row) => row.object = Some(object),
+            None => rows.push(Row {
+                restore: ListedRestore {
+                    name: object.name.clone(),
+                    record: None,
+                    running: None,
+                },
+                object: Some(object),
+            }),
+        }
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.started()));
+    Ok(rows)
+}
+
+pub(crate) async fn list(session: &Session, place: &Place) -> Result<Exit, Failure> {
+    let restores = Box::pin(rows(session, place)).await?;
     match session.common.output {
         OutputFormat::Name => {
-            view::names("restore", restores.iter().map(|restore| &restore.name))?;
+            view::names("restore", restores.iter().map(|row| &row.restore.name))?;
         }
         format @ (OutputFormat::Json | OutputFormat::Yaml) => {
-            let results: Vec<Value> = restores
-                .iter()
-                .map(|restore| json!({
-                    "name": restore.name, "record": restore.record, "running": restore.running, "interrupted": restore.is_interrupted(),
-                }))
-                .collect();
+            let results: Vec<Value> = restores.iter().map(Row::json).collect();
             document::write(&mut view::out(), format, "RestoreList", &results)?;
         }
         format => table(&restores, format == OutputFormat::Wide).write(&mut view::out())?,
@@ -92,7 +155,7 @@ pub(crate) async fn list(session: &Session, place: &Place) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-fn table(restores: &[ListedRestore], wide: bool) -> Table {
+fn table(restores: &[Row], wide: bool) -> Table {
     let mut headings = vec![
         "NAME",
         "BACKUP",
@@ -106,11 +169,11 @@ fn table(restores: &[ListedRestore], wide: bool) -> Table {
         headings.push("CLUSTER");
     }
     let mut table = Table::new(&headings);
-    for restore in restores {
+    for Row { restore, object } in restores {
         let unknown = || "<unknown>".to_owned();
         let mut row = vec![restore.name.to_string()];
-        match &restore.record {
-            Some(record) => row.extend([
+        match (&restore.record, object) {
+            (Some(record), _) => row.extend([
                 record.backup.clone(),
                 phase(restore, record),
                 view::when(record.started),
@@ -118,7 +181,18 @@ fn table(restores: &[ListedRestore], wide: bool) -> Table {
                 record.errors.to_string(),
                 record.warnings.to_string(),
             ]),
-            None => row.extend(std::iter::repeat_with(unknown).take(6)),
+            (None, Some(object)) => {
+                let status = &object.run.status;
+                row.extend([
+                    object.backup.clone(),
+                    status.phase_word().to_owned(),
+                    view::when(status.start_timestamp),
+                    status.completion_timestamp.map(time::format).unwrap_or_default(),
+                    status.errors.to_string(),
+                    status.warnings.to_string(),
+                ]);
+            }
+            (None, None) => row.extend(std::iter::repeat_with(unknown).take(6)),
         }
         if wide {
             row.push(
@@ -319,10 +393,13 @@ mod tests {
 
     #[test]
     fn restores_of_velero_are_listed_by_name() {
-        let restores = [ListedRestore {
-            name: BackupName::parse("theirs").unwrap(),
-            record: None,
-            running: None,
+        let restores = [Row {
+            restore: ListedRestore {
+                name: BackupName::parse("theirs").unwrap(),
+                record: None,
+                running: None,
+            },
+            object: None,
         }];
         let mut out = Vec::new();
         table(&restores, true).write(&mut out).unwrap();

@@ -15,7 +15,7 @@ use super::{Site, site};
 impl Site {
     /// A namespace in which a Velero seems to live: nobody works there, and the location is as `status` says. Its prefix
     /// lies below `metadata/`: other folders at the top of the bucket would make the real location unavailable.
-    fn puppet(&self, prefix: &str, status: &Value) -> Result<Namespace> {
+    pub(super) fn puppet(&self, prefix: &str, status: &Value) -> Result<Namespace> {
         let namespace = self.cluster.namespace()?;
         self.cluster.create(json!({
             "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
@@ -30,12 +30,12 @@ impl Site {
     }
 }
 
-fn path(namespace: &str, plural: &str, name: &str) -> String {
+pub(super) fn path(namespace: &str, plural: &str, name: &str) -> String {
     format!("/apis/velero.io/v1/namespaces/{namespace}/{plural}/{name}")
 }
 
 /// Validated a moment ago.
-fn fresh() -> Value {
+pub(super) fn fresh() -> Value {
     json!({ "phase": "Available", "lastValidationTime": jiff::Timestamp::now().to_string() })
 }
 
@@ -83,6 +83,49 @@ fn what_velero_refuses_is_printed_and_ends_with_1() -> Result<()> {
     let failed = json!({ "phase": "Failed", "failureReason": "no bucket" });
     play(site.cluster, &path(puppet.name(), "backups", "c"), &failed)?;
     running.wait()?.exits(1).stderr_has("Velero says: no bucket");
+    Ok(())
+}
+
+#[test]
+fn a_restore_that_only_velero_knows_is_in_the_list() -> Result<()> {
+    let site = site()?;
+    let (plugin, puppet) = (site.plugin()?, site.puppet("metadata/listed", &fresh())?);
+    let url = site.store.location_url_with_prefix("metadata/listed");
+    let object = |kind: &str, name: &str, spec: Value, status: Value| {
+        json!({ "apiVersion": "velero.io/v1", "kind": kind, "metadata": { "name": name, "namespace": puppet.name() },
+            "spec": spec, "status": status })
+    };
+    for (backup, location) in [("here", LOCATION), ("elsewhere", "another")] {
+        let spec = json!({ "storageLocation": location });
+        site.cluster
+            .create(object("Backup", backup, spec, json!({ "phase": "Completed" })))?;
+    }
+    for (name, backup, phase) in [
+        ("refused", "here", "FailedValidation"),
+        ("busy", "here", "InProgress"),
+        ("other", "elsewhere", "InProgress"),
+    ] {
+        let status = json!({ "phase": phase, "startTimestamp": "2026-11-25T01:00:00Z", "warnings": 3 });
+        site.cluster
+            .create(object("Restore", name, json!({ "backupName": backup }), status))?;
+    }
+    let list = [
+        "restores",
+        "list",
+        "--location",
+        &url,
+        "--velero-namespace",
+        puppet.name(),
+    ];
+    plugin
+        .run(list)?
+        .ok()
+        .stdout_has("refused   here     FailedValidation")
+        .stdout_has("busy      here     InProgress")
+        .nowhere_has("other");
+    let json = plugin.json(list.iter().chain(&["-o", "json"]))?;
+    assert_eq!(json["items"][0]["velero"]["backup"], "here", "{json}");
+    assert_eq!(json["items"][0]["velero"]["warnings"], 3, "{json}");
     Ok(())
 }
 
