@@ -9,7 +9,7 @@ mod connect;
 mod discovery;
 mod error;
 mod list;
-mod proxy;
+pub(crate) mod proxy;
 mod rate;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod follow;
 pub mod left_out;
 pub mod retain;
+mod signed_url;
 pub mod submit;
 
 use bytes::Bytes;

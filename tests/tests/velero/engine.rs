@@ -3,6 +3,7 @@
 //! One cluster, one bucket and one Velero are shared by all cases, each with names of its own. What a real Velero does not
 //! do on demand stands in [`puppet`].
 
+mod proxied;
 mod puppet;
 
 use std::sync::{Mutex, OnceLock};

@@ -1,4 +1,4 @@
-//! Which proxy stands between us and the API server.
+//! Which proxy stands between us and a server: the API server, or the store to which Velero's signed URLs lead.
 //!
 //! In come the server's URL, the kubeconfig's own `proxy-url` and the proxy variables, out goes the proxy that kubectl
 //! would use: the kubeconfig's own always, one from the variables unless NO_PROXY excepts the server or the server is on
@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use http::Uri;
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 /// The `proxy-url` of the cluster that is chosen.
@@ -24,8 +24,28 @@ pub(super) fn named(kubeconfig: &Kubeconfig, choice: &KubeConfigOptions) -> Opti
     url.parse().ok()
 }
 
-/// The proxy to this server that the environment asks for.
+/// The proxy to this server that the environment asks for, with user and password in its URL.
 pub(super) fn from_environment(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<Uri> {
+    let (url, proxy) = chosen(server, variable)?;
+    let proxy = proxy.uri().clone();
+    // The matcher takes user and password out of the URL; the client looks for them there.
+    let Some((before, _)) = url.rsplit_once('@') else {
+        return Some(proxy);
+    };
+    let user = before.rsplit("://").next().unwrap_or(before);
+    let mut parts = proxy.into_parts();
+    let authority = format!("{user}@{}", parts.authority?);
+    parts.authority = Some(authority.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// The same, with user and password as the header that a proxy wants.
+pub(crate) fn intercept(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<Intercept> {
+    chosen(server, variable).map(|(_, proxy)| proxy)
+}
+
+/// What the variable says, and what it means for this server.
+fn chosen(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<(String, Intercept)> {
     if is_on_this_machine(server.host()?) {
         return None;
     }
@@ -39,16 +59,8 @@ pub(super) fn from_environment(server: &Uri, variable: impl Fn(&str) -> Option<S
     })?;
     let excepted = either("NO_PROXY").unwrap_or_default();
     let matcher = Matcher::builder().all(url.clone()).no(excepted).build();
-    let proxy = matcher.intercept(server)?.uri().clone();
-    // The matcher takes user and password out of the URL; the client looks for them there.
-    let Some((before, _)) = url.rsplit_once('@') else {
-        return Some(proxy);
-    };
-    let user = before.rsplit("://").next().unwrap_or(before);
-    let mut parts = proxy.into_parts();
-    let authority = format!("{user}@{}", parts.authority?);
-    parts.authority = Some(authority.parse().ok()?);
-    Uri::from_parts(parts).ok()
+    let proxy = matcher.intercept(server)?;
+    Some((url, proxy))
 }
 
 fn is_on_this_machine(host: &str) -> bool {

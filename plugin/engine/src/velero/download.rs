@@ -1,22 +1,21 @@
 //! One file out of Velero's bucket without any right on the bucket: a DownloadRequest, and the signed URL that it yields.
 //!
-//! The URL is as good as the file, so it is never printed or logged: the client here is bare and traces nothing. Velero
-//! signs for the host name by which it knows the store; from outside the cluster that name may mean nothing, which the
-//! error says.
+//! The URL is as good as the file, so it is never printed or logged ([`super::signed_url`]). Velero signs for the host name
+//! by which it knows the store; from outside the cluster that name may mean nothing, which the error says.
 
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, combinators::BoxBody};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use kube::{Config, client::ConfigExt};
+use http::{StatusCode, Uri};
+use http_body_util::BodyExt;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use velero_model::api_object::{BackupStorageLocation, DownloadRequest, DownloadTarget, DownloadTargetKind};
 
-use super::{Kind, Velero, VeleroError, request_name};
+use super::{
+    Kind, Velero, VeleroError, request_name,
+    signed_url::{ANSWER_WITHIN, Answer, get},
+};
 use crate::{
     api::ApiError,
     location::backup_storage_location::base64,
@@ -28,12 +27,6 @@ const SIGNED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Between two looks for the URL.
 const POLL: Duration = Duration::from_millis(200);
-
-/// How long the store may take to begin its answer, and how long a body may stand still.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-
-/// What a store answers; errors of the body are texts.
-type Answer = Response<BoxBody<Bytes, String>>;
 
 /// One file to fetch.
 pub(super) struct Download<'a> {
@@ -212,33 +205,4 @@ impl Download<'_> {
             ),
         }
     }
-}
-
-async fn get(uri: &Uri, roots: Option<Vec<Vec<u8>>>) -> Result<Answer, String> {
-    let mut config = Config::new(uri.clone());
-    config.root_cert = roots;
-    let connector = config.rustls_https_connector().map_err(|error| causes(&error))?;
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-    let request = Request::get(uri.clone())
-        .body(Empty::new())
-        .map_err(|error| error.to_string())?;
-    match timeout(ANSWER_WITHIN, client.request(request)).await {
-        Ok(Ok(answer)) => Ok(answer.map(|body| body.map_err(|error| causes(&error)).boxed())),
-        Ok(Err(error)) => Err(causes(&error)),
-        Err(_) => Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
-    }
-}
-
-/// An error with its causes, without the URL, which none of them holds.
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }
