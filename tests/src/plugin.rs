@@ -109,6 +109,25 @@ impl Plugin {
         self.start(&self.binary, &[], arguments)
     }
 
+    /// Starts it on a terminal of its own, as a person does. What it prints, on either stream, is the run's stdout.
+    pub fn at_terminal<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Running> {
+        let script = process::on_path("script")
+            .context("script is not installed, which gives a run its terminal: apt-get install bsdutils")?;
+        let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+        let words: Vec<String> = std::iter::once(quoted(self.binary.as_os_str()))
+            .chain(arguments.into_iter().map(|word| quoted(word.as_ref())))
+            .collect();
+        let mut command = process::tied(&script)?;
+        command
+            .args(["--quiet", "--return", "--command"])
+            .arg(words.join(" "))
+            .arg("/dev/null");
+        let said = format!("{command:?}");
+        self.furnish(&mut command)?;
+        command.stdin(Stdio::piped());
+        Running::start(command, said)
+    }
+
     /// Runs it as `kubectl backup ...` through the real kubectl, which finds it on the PATH.
     pub fn via_kubectl<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Ran> {
         self.start(&servers::binary(Program::Kubectl)?, &["backup"], arguments)?

@@ -3,13 +3,13 @@
 //! Output is collected by threads while the process runs, so that neither pipe can fill and stop it, and its largest
 //! memory is read every few milliseconds, since nothing can be asked about a process that is gone.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::process;
 
@@ -91,6 +91,18 @@ impl Running {
     /// What it has printed on stderr so far.
     pub fn stderr_so_far(&self) -> String {
         self.stderr.so_far()
+    }
+
+    /// What it has printed on stdout so far.
+    pub fn stdout_so_far(&self) -> String {
+        self.stdout.so_far()
+    }
+
+    /// Types on its terminal, where it has one.
+    pub fn types(&mut self, keys: &str) -> Result<()> {
+        let terminal = self.child.stdin.as_mut().context("the run has no terminal")?;
+        terminal.write_all(keys.as_bytes())?;
+        Ok(terminal.flush()?)
     }
 
     /// Presses Ctrl-C.

@@ -4,6 +4,7 @@
 //! cluster-scoped names of its own.
 
 mod applications;
+mod asking;
 mod custom_resources;
 mod existing;
 mod interruption;
