@@ -123,7 +123,7 @@ fn a_restore_that_only_velero_knows_is_in_the_list() -> Result<()> {
         .stdout_has("refused   here     FailedValidation")
         .stdout_has("busy      here     InProgress")
         .nowhere_has("other");
-    let json = plugin.json(list.iter().chain(&["-o", "json"]))?;
+    let json = plugin.json(list)?;
     assert_eq!(json["items"][0]["velero"]["backup"], "here", "{json}");
     assert_eq!(json["items"][0]["velero"]["warnings"], 3, "{json}");
     Ok(())
