@@ -130,6 +130,84 @@ impl<'a> Page<'a> {
     }
 }
 
+/// One page whose metadata stand before its objects, as the API server writes its own kinds: the objects need no look before
+/// they are read one by one, so that each byte is parsed once.
+#[derive(Debug)]
+pub struct Front {
+    /// List metadata.
+    pub metadata: PageMetadata,
+    /// Where the first object begins in the body, or the bracket that ends an empty list.
+    pub items: usize,
+}
+
+impl Front {
+    /// Bytes in which the objects must begin; metadata of lists are a few hundred.
+    const WITHIN: usize = 4 << 10;
+
+    /// Reads what stands before the objects; `None` when the page is of another form.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        const ITEMS: &[u8] = b",\"items\":[";
+        #[derive(Deserialize)]
+        struct Fields {
+            metadata: PageMetadata,
+        }
+        // Nothing stands behind the objects, and the body was not cut.
+        body.trim_ascii_end().ends_with(b"]}").then_some(())?;
+        let begin = body.get(..body.len().min(Self::WITHIN))?;
+        let comma = begin.windows(ITEMS.len()).position(|window| window == ITEMS)?;
+        // What comes before is an object of its own once it is closed; so `items` is a field of the page and of nothing in it.
+        let mut fields = begin.get(..comma)?.to_vec();
+        fields.push(b'}');
+        let Fields { metadata } = serde_json::from_slice(&fields).ok()?;
+        Some(Self {
+            metadata,
+            items: comma + ITEMS.len(),
+        })
+    }
+}
+
+/// The next object of a list whose objects begin with `rest`: its bytes, its head or why it has none, and where the one
+/// behind it begins. `None` at the end of the list.
+///
+/// # Errors
+/// When `rest` is neither an object nor the end of a list; nothing behind it can be read then.
+#[allow(
+    clippy::type_complexity,
+    reason = "three things that belong together nowhere else"
+)]
+pub fn next_object(
+    rest: &[u8],
+) -> Result<Option<(&[u8], Result<Head<'_>, serde_json::Error>, usize)>, serde_json::Error> {
+    let blank = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let begin = blank(rest);
+    let object = rest.get(begin..).unwrap_or_default();
+    if object.first() == Some(&b']') {
+        return Ok(None);
+    }
+    let mut heads = serde_json::Deserializer::from_slice(object).into_iter::<Head<'_>>();
+    let (head, length) = match heads.next() {
+        Some(Ok(head)) => (Ok(head), heads.byte_offset()),
+        // Fields of odd types: it ends where any JSON value would.
+        refused => {
+            let mut values = serde_json::Deserializer::from_slice(object).into_iter::<&RawValue>();
+            let raw = values.next().transpose()?;
+            let length = raw.map_or(0, |_| values.byte_offset());
+            match refused {
+                Some(Err(error)) if length > 0 => (Err(error), length),
+                _ => return Err(serde::de::Error::custom("the list of objects is cut")),
+            }
+        }
+    };
+    let raw = object.get(..length).unwrap_or_default();
+    let behind = object.get(length..).unwrap_or_default();
+    let skipped = blank(behind);
+    match behind.get(skipped) {
+        Some(b',') => Ok(Some((raw, head, begin + length + skipped + 1))),
+        Some(b']') => Ok(Some((raw, head, begin + length + skipped))),
+        _ => Err(serde::de::Error::custom("the list of objects is cut")),
+    }
+}
+
 /// Appends `raw` to `out` with `apiVersion` and `kind` in front where the object lacks them (list items of built-in
 /// kinds do); every other byte stays as the server sent it.
 pub fn splice(raw: &[u8], head: &Head<'_>, api_version: &str, kind: &str, out: &mut Vec<u8>) {
@@ -153,8 +231,9 @@ pub fn splice(raw: &[u8], head: &Head<'_>, api_version: &str, kind: &str, out: &
         out.push(b'"');
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
-        // Group, version and kind are DNS words; writing them through serde keeps the promise for odd servers too.
-        out.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+        // Group, version and kind are DNS words; writing them through serde keeps the promise for odd servers too. Writing
+        // into memory does not fail.
+        let _ = serde_json::to_writer(&mut *out, value);
         if position != last || !is_empty {
             out.push(b',');
         }
@@ -199,6 +278,79 @@ mod tests {
         let head = Head::parse(br#"{"metadata":{"name":"a\u002db","labels":{"a\/b":"c"}}}"#).unwrap();
         assert_eq!(head.metadata.name, "a-b");
         assert_eq!(head.label("a/b"), Some("c"));
+    }
+
+    /// Names of the objects of a page, read one by one; `None` where the page has another form or is broken.
+    fn names(body: &str) -> Option<Vec<Option<String>>> {
+        let mut at = Front::parse(body.as_bytes())?.items;
+        let (mut names, mut objects) = (Vec::new(), Vec::new());
+        while let Some((raw, head, next)) = next_object(&body.as_bytes()[at..]).ok()? {
+            objects.push(raw);
+            names.push(head.ok().map(|head| head.metadata.name.into_owned()));
+            at += next;
+        }
+        // What reading the page as a whole gives.
+        let page = Page::parse(body.as_bytes()).unwrap();
+        let expected = page.items.unwrap_or_default();
+        assert_eq!(
+            objects,
+            expected
+                .iter()
+                .map(|item| item.get().as_bytes())
+                .collect::<Vec<_>>()
+        );
+        Some(names)
+    }
+
+    #[test]
+    fn objects_are_read_one_by_one_where_metadata_come_first() {
+        let some = |names: &[&str]| {
+            Some(
+                names
+                    .iter()
+                    .map(|name| Some((*name).to_owned()))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        for (body, expected) in [
+            (
+                r#"{"kind":"L","metadata":{"continue":"x"},"items":[]}"#,
+                some(&[]),
+            ),
+            (
+                r#"{"metadata":{},"items":[{"metadata":{"name":"a"}} , {"metadata":{"name":"b"},"x":"]}"} ]}"#,
+                some(&["a", "b"]),
+            ),
+            // An object with a head of odd types is passed over, not the ones behind it.
+            (
+                r#"{"metadata":{},"items":[{"metadata":7},{"metadata":{"name":"b"}}]}"#,
+                Some(vec![None, Some("b".to_owned())]),
+            ),
+            // Another form: read as a whole.
+            (r#"{"items":[],"metadata":{}}"#, None),
+            (r#"{"kind":"L","items":[],"metadata":{}}"#, None),
+            (r#"{"metadata":{"x":{"y":1,"items":[]}},"more":1}"#, None),
+            (r#"{"metadata":{},"items":null}"#, None),
+            // Broken.
+            (r#"{"metadata":{},"items":[{"metadata":{"name":"a"}}"#, None),
+            (r#"{"metadata":{},"items":[{"metadata":{"name":"a""#, None),
+            (r#"{"metadata":{},"items":[{"metadata":{"name":"a"}} x]}"#, None),
+            (
+                r#"{"metadata":{},"items":[{"metadata":{"name":"a"}}],"more":1}"#,
+                None,
+            ),
+        ] {
+            assert_eq!(names(body), expected, "{body}");
+        }
+        let front =
+            Front::parse(br#"{"metadata":{"continue":"x","remainingItemCount":3},"items":[]}"#).unwrap();
+        assert_eq!(
+            (
+                front.metadata.continue_token.as_str(),
+                front.metadata.remaining_item_count
+            ),
+            ("x", Some(3))
+        );
     }
 
     proptest! {

@@ -21,13 +21,17 @@ pub const MEMBER_MAX: u64 = 64 << 20;
 /// Velero's reader creates missing folders with the mode of the file; anything less than this cannot be extracted.
 const ENTRY_MODE: u32 = 0o755;
 
+/// What a tar consists of.
+const BLOCK: usize = 512;
+
 /// Longest path that fits the name field of every tar dialect.
 const USTAR_NAME: usize = 100;
 
 /// Tar content of one member that is being filled.
 pub struct MemberBuilder {
     tar: tar::Builder<Vec<u8>>,
-    modified: u64,
+    /// What the headers of all entries have in common.
+    header: Box<tar::Header>,
 }
 
 /// Where an object lies in the tar content of its member.
@@ -42,9 +46,15 @@ pub struct Place {
 impl MemberBuilder {
     /// An empty member; `modified` (seconds since 1970) becomes the time of every entry.
     pub fn new(modified: u64) -> Self {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(ENTRY_MODE);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(modified);
         Self {
             tar: tar::Builder::new(Vec::new()),
-            modified,
+            header: Box::new(header),
         }
     }
 
@@ -53,7 +63,15 @@ impl MemberBuilder {
     /// # Errors
     /// When the path is no legal tar path (empty, absolute, or with `..`).
     pub fn append(&mut self, path: &str, data: &[u8]) -> io::Result<Place> {
-        let mut header = tar::Header::new_ustar();
+        self.append_with(path, |out| out.extend_from_slice(data))
+    }
+
+    /// Adds one file whose bytes `write` appends to what it is given, so that they are copied once.
+    ///
+    /// # Errors
+    /// As [`MemberBuilder::append`]; nothing is written then.
+    pub fn append_with(&mut self, path: &str, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<Place> {
+        let mut header = tar::Header::clone(&self.header);
         if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..") {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -61,29 +79,31 @@ impl MemberBuilder {
             ));
         }
         if path.len() > USTAR_NAME {
-            self.tar.append_pax_extensions([("path", path.as_bytes())])?;
             // The PAX record wins; the short name only serves readers that know no PAX.
             let cut = (0..=USTAR_NAME)
                 .rev()
                 .find(|end| path.is_char_boundary(*end))
                 .unwrap_or(0);
             header.set_path(&path[..cut])?;
+            self.tar.append_pax_extensions([("path", path.as_bytes())])?;
         } else {
             header.set_path(path)?;
         }
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(ENTRY_MODE);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(self.modified);
-        header.set_size(data.len() as u64);
+        let out = self.tar.get_mut();
+        let place_of_header = out.len();
+        out.extend_from_slice(header.as_bytes());
+        let begin = out.len();
+        write(out);
+        let size = out.len().saturating_sub(begin);
+        header.set_size(size as u64);
         header.set_cksum();
-        let before = self.tar.get_ref().len();
-        self.tar.append(&header, data)?;
-        // Header block, data, padding: the data begins one block after `before`.
+        if let Some(written) = out.get_mut(place_of_header..begin) {
+            written.copy_from_slice(header.as_bytes());
+        }
+        out.resize(begin + size.next_multiple_of(BLOCK), 0);
         Ok(Place {
-            offset: before as u64 + 512,
-            size: data.len() as u64,
+            offset: begin as u64,
+            size: size as u64,
         })
     }
 
@@ -223,6 +243,32 @@ mod tests {
             .is_err()
         );
         assert_eq!(object_at(&read, second).unwrap(), b"{\"b\":2}");
+    }
+
+    #[test]
+    fn a_member_is_what_the_tar_crate_would_write() {
+        let mut builder = MemberBuilder::new(1_700_000_000);
+        let mut expected = tar::Builder::new(Vec::new());
+        for (path, length) in [
+            ("resources/pods/cluster/a.json", 0),
+            ("x.json", 511),
+            ("y", 512),
+            ("z", 513),
+        ] {
+            let data = vec![b'd'; length];
+            builder.append(path, &data).unwrap();
+            let mut header = tar::Header::new_ustar();
+            header.set_path(path).unwrap();
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_mode(ENTRY_MODE);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(1_700_000_000);
+            header.set_size(length as u64);
+            header.set_cksum();
+            expected.append(&header, data.as_slice()).unwrap();
+        }
+        assert_eq!(builder.take(), *expected.get_ref());
     }
 
     #[test]

@@ -6,11 +6,14 @@
 //! or, without an offer, the list is begun again and everything up to the last object seen is passed over: no object
 //! twice, none lost that was there all the time.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use velero_model::{
-    item::{Head, Page},
+    item::{Front, Head, Page, PageMetadata, next_object},
     resource::ApiKind,
 };
 
@@ -53,25 +56,86 @@ pub struct ListRequest {
 #[derive(Debug, Clone)]
 pub struct PageBody {
     bytes: Bytes,
-    items: Vec<Range<usize>>,
-    /// Objects up to this key (`namespace/name`) were seen before and must be passed over.
-    pass_over: Option<String>,
+    items: Items,
+    /// Whether objects up to the last one seen are passed over: the list was begun again.
+    passes_over: bool,
+    seen: LastSeen,
 }
+
+/// Where the objects of a page are.
+#[derive(Debug, Clone)]
+enum Items {
+    /// One behind the other from here on.
+    From(usize),
+    /// There.
+    At(Vec<Range<usize>>),
+}
+
+/// The key (`namespace/name`) of the last object that was looked at, over all pages of a list.
+type LastSeen = Arc<Mutex<Option<String>>>;
 
 impl PageBody {
     /// The objects as the server sent them, each with its head or the reason why it has none. Objects that an earlier
-    /// page held already are left out.
+    /// page held already are left out; so pages must be looked at in their order.
     pub fn objects(&self) -> impl Iterator<Item = (&[u8], Result<Head<'_>, serde_json::Error>)> {
-        self.items.iter().filter_map(|range| {
-            let raw = self.bytes.get(range.clone())?;
-            let head = Head::parse(raw);
-            let seen = self
-                .pass_over
-                .as_ref()
-                .zip(head.as_ref().ok())
-                .is_some_and(|(before, head)| key(head) <= *before);
-            (!seen).then_some((raw, head))
+        let before = self.passes_over.then(|| self.last_seen().clone()).flatten();
+        let mut place = match self.items {
+            Items::From(begin) => Some(begin),
+            Items::At(_) => Some(0),
+        };
+        let mut last: &[u8] = &[];
+        std::iter::from_fn(move || {
+            loop {
+                let Some((raw, head)) = self.next(&mut place) else {
+                    self.remember(last);
+                    return None;
+                };
+                last = raw;
+                let is_old = before
+                    .as_ref()
+                    .zip(head.as_ref().ok())
+                    .is_some_and(|(before, head)| key(head) <= *before);
+                if !is_old {
+                    return Some((raw, head));
+                }
+            }
         })
+    }
+
+    /// The object at a place (a byte, or a position), which goes on to the next one; a list that breaks off ends with an
+    /// error.
+    fn next(&self, place: &mut Option<usize>) -> Option<(&[u8], Result<Head<'_>, serde_json::Error>)> {
+        let at = (*place)?;
+        match &self.items {
+            Items::At(ranges) => {
+                let raw = self.bytes.get(ranges.get(at)?.clone())?;
+                *place = Some(at + 1);
+                Some((raw, Head::parse(raw)))
+            }
+            Items::From(_) => match next_object(self.bytes.get(at..).unwrap_or_default()) {
+                Ok(Some((raw, head, behind))) => {
+                    *place = Some(at + behind);
+                    Some((raw, head))
+                }
+                Ok(None) => None,
+                Err(error) => {
+                    *place = None;
+                    Some((&[], Err(error)))
+                }
+            },
+        }
+    }
+
+    fn last_seen(&self) -> MutexGuard<'_, Option<String>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists come sorted, so that the last object has the greatest key.
+    fn remember(&self, last: &[u8]) {
+        if let Ok(head) = Head::parse(last) {
+            let mut seen = self.last_seen();
+            *seen = seen.take().max(Some(key(&head)));
+        }
     }
 }
 
@@ -85,8 +149,8 @@ pub struct Pager {
     /// Bytes of an object on the last page.
     average: usize,
     continue_token: String,
-    last_key: Option<String>,
-    pass_over: Option<String>,
+    seen: LastSeen,
+    passes_over: bool,
     resource_version: String,
     point_in_time: bool,
     begun: bool,
@@ -103,8 +167,8 @@ impl ApiClient {
             limit: FIRST_LIMIT,
             average: 0,
             continue_token: String::new(),
-            last_key: None,
-            pass_over: None,
+            seen: LastSeen::default(),
+            passes_over: false,
             resource_version: String::new(),
             point_in_time: true,
             begun: false,
@@ -220,48 +284,55 @@ impl Pager {
     }
 
     fn take(&mut self, bytes: Bytes) -> Result<PageBody, ApiError> {
-        let page = Page::parse(&bytes).map_err(|_| ApiError::Parse {
-            what: format!(
-                "GET {}",
-                self.request
-                    .kind
-                    .collection_path(self.request.namespace.as_deref())
-            ),
+        let items = if let Some(front) = Front::parse(&bytes) {
+            // Where more follows, as many came as were asked for.
+            let came = if front.metadata.continue_token.is_empty() {
+                0
+            } else {
+                self.limit
+            };
+            self.go_on(front.metadata, bytes.len(), came);
+            Items::From(front.items)
+        } else {
+            let page = Page::parse(&bytes).map_err(|_| self.no_list())?;
+            let items = page.items.as_deref().unwrap_or_default();
+            let begin = bytes.as_ptr() as usize;
+            let ranges = items.iter().map(|item| {
+                let start = item.get().as_ptr() as usize - begin;
+                start..start + item.get().len()
+            });
+            let ranges: Vec<_> = ranges.collect();
+            self.go_on(page.metadata, bytes.len(), ranges.len());
+            Items::At(ranges)
+        };
+        Ok(PageBody {
+            bytes,
+            items,
+            passes_over: self.passes_over,
+            seen: Arc::clone(&self.seen),
+        })
+    }
+
+    fn no_list(&self) -> ApiError {
+        let namespace = self.request.namespace.as_deref();
+        ApiError::Parse {
+            what: format!("GET {}", self.request.kind.collection_path(namespace)),
             expected: "list of objects",
-        })?;
+        }
+    }
+
+    /// Notes what a page of so many bytes and objects says about the next one.
+    fn go_on(&mut self, metadata: PageMetadata, bytes: usize, objects: usize) {
         if !self.begun {
-            self.resource_version.clone_from(&page.metadata.resource_version);
+            self.resource_version = metadata.resource_version;
         }
         self.begun = true;
-        let items = page.items.as_deref().unwrap_or_default();
         // Where a server ignores the limit, one page is everything and no token follows.
-        if let Some(average) = bytes.len().checked_div(items.len()) {
+        if let Some(average) = bytes.checked_div(objects) {
             self.limit = (PAGE_TARGET / average.max(1)).clamp(1, LIMIT_MAX);
             self.average = average;
         }
-        let pass_over = self.pass_over.clone();
-        if let Some(head) = items
-            .last()
-            .and_then(|last| Head::parse(last.get().as_bytes()).ok())
-        {
-            let key = key(&head);
-            if self.pass_over.as_ref().is_some_and(|before| *before <= key) {
-                self.pass_over = None;
-            }
-            self.last_key = Some(key);
-        }
-        let begin = bytes.as_ptr() as usize;
-        let ranges = items.iter().map(|item| {
-            let start = item.get().as_ptr() as usize - begin;
-            start..start + item.get().len()
-        });
-        let ranges = ranges.collect();
-        self.continue_token = page.metadata.continue_token;
-        Ok(PageBody {
-            bytes,
-            items: ranges,
-            pass_over,
-        })
+        self.continue_token = metadata.continue_token;
     }
 
     /// Takes the token that the server offers in its 410, or begins again behind the last object seen.
@@ -280,7 +351,7 @@ impl Pager {
         }
         self.restarted = true;
         self.continue_token.clear();
-        self.pass_over.clone_from(&self.last_key);
+        self.passes_over = true;
         Ok(())
     }
 }

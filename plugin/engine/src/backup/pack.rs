@@ -59,7 +59,6 @@ pub(super) struct Packer {
     archive: Archive,
     member: MemberBuilder,
     lines: Lines,
-    spliced: Vec<u8>,
 }
 
 /// The archive can take no more objects because writing it failed; the writer has the reason.
@@ -108,7 +107,6 @@ impl Archive {
             archive: self.clone(),
             member: MemberBuilder::new(self.modified),
             lines: Lines::default(),
-            spliced: Vec::new(),
         }
     }
 }
@@ -130,11 +128,10 @@ impl Packer {
             return Err("the object has no name".into());
         }
         let path = ItemPath::format(resource_group, metadata.namespace.as_deref(), &metadata.name);
-        self.spliced.clear();
-        splice(raw, head, &kind.api_version(), &kind.kind, &mut self.spliced);
+        let api_version = kind.api_version();
         let place = self
             .member
-            .append(&path, &self.spliced)
+            .append_with(&path, |out| splice(raw, head, &api_version, &kind.kind, out))
             .map_err(|error| error.to_string())?;
         self.lines
             .push(resource_group, head, place)
