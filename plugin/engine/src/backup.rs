@@ -295,7 +295,7 @@ async fn write(
     cancel: &CancellationToken,
 ) -> Result<Summary, BackupError> {
     let keys = BackupKeys(&request.name);
-    let put = Put::if_absent().locked_until(request.lock_until);
+    let put = Put::if_absent().locked_until(request.lock_until).deferred();
     let upload = bucket.upload(&keys.tarball(), put.clone()).await?;
     let modified = u64::try_from(started.as_second()).unwrap_or_default();
     let (archive, writer) = pack::archive(modified, upload, Arc::clone(progress));

@@ -41,6 +41,7 @@ bucket_contract!(
     put_if_absent_keeps_the_first,
     put_if_absent_has_one_winner,
     put_if_match_swaps_once,
+    deferred_puts_are_there_and_settle,
     uploads_of_any_size_come_back,
     an_aborted_upload_leaves_nothing,
     a_dropped_upload_leaves_nothing,
@@ -297,6 +298,37 @@ async fn put_if_match_swaps_once(subject: &Subject) -> Result<()> {
     assert_eq!(swap(&second, b"fourth").await?, PutOutcome::Changed);
     assert!(bucket.head("claim").await?.is_none());
     Ok(())
+}
+
+async fn deferred_puts_are_there_and_settle(subject: &Subject) -> Result<()> {
+    let bucket = &*subject.bucket;
+    bucket.settle().await?;
+    let put = async |body: &'static [u8]| {
+        let put = Put::if_absent().deferred();
+        bucket.put("backups/d/one", Bytes::from_static(body), put).await
+    };
+    assert!(put(b"first").await?.is_stored());
+    assert_eq!(put(b"second").await?, PutOutcome::AlreadyThere);
+    let mut upload = bucket
+        .upload("backups/d/deep/two", Put::if_absent().deferred())
+        .await?;
+    upload.write(pattern(300_000)).await?;
+    assert!(upload.complete().await?.is_stored());
+    // There before they are settled, and after.
+    for _ in 0..2 {
+        assert_eq!(read(bucket, "backups/d/one").await?, Bytes::from_static(b"first"));
+        assert_eq!(read(bucket, "backups/d/deep/two").await?, pattern(300_000));
+        bucket.settle().await?;
+    }
+    // Gone before it is settled: nothing to wait for.
+    assert!(
+        bucket
+            .put("backups/e/x", Bytes::from_static(b"x"), Put::default().deferred())
+            .await?
+            .is_stored()
+    );
+    bucket.delete("backups/e/x").await?;
+    Ok(bucket.settle().await?)
 }
 
 async fn uploads_of_any_size_come_back(subject: &Subject) -> Result<()> {

@@ -425,6 +425,10 @@ impl Bucket for Careless {
     ) -> Result<Box<dyn backup_engine::storage::Upload>, StorageError> {
         self.0.upload(key, Put::default()).await
     }
+    async fn settle(&self) -> Result<(), StorageError> {
+        self.0.settle().await
+    }
+
     async fn get(
         &self,
         key: &str,

@@ -42,6 +42,9 @@ const CHUNK: usize = 256 << 10;
 /// Bytes of lines that go from the thread that merges to the one that compresses at once.
 const BATCH: usize = 64 << 10;
 
+/// Level of compression of Velero's list: nothing else can be done while the last of it is written.
+const LIST_LEVEL: u32 = 3;
+
 /// Batches between the two.
 const BATCHES: usize = 2;
 
@@ -64,7 +67,7 @@ pub(super) struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    /// `put` says whether files are locked; that they must be absent is added here.
+    /// `put` says whether files are locked and that they wait for the disk together; that they must be absent is added here.
     pub(super) fn new(bucket: &'a Arc<dyn Bucket>, keys: BackupKeys<'a>, put: Put) -> Self {
         Self {
             bucket,
@@ -199,7 +202,13 @@ impl<'a> Publisher<'a> {
             &digests_key,
             &self.bucket.put(&digests_key, digests, self.put.clone()).await?,
         )?;
-        match self.bucket.put(&marker_key, marker, self.put.clone()).await? {
+        // The marker must never be on the disk without what it stands for.
+        self.bucket.settle().await?;
+        let put = Put {
+            deferred: false,
+            ..self.put
+        };
+        match self.bucket.put(&marker_key, marker, put).await? {
             PutOutcome::Stored { .. } => Ok(total),
             PutOutcome::AlreadyThere | PutOutcome::Changed => Err(BackupError::Exists {
                 name: self.keys.0.clone(),
@@ -237,7 +246,7 @@ fn write_list(
         .collect();
     by_word.sort();
     // Names come in a few bytes at a time; compressing each of them alone would take longer than all the rest.
-    let list = BufWriter::with_capacity(BATCH, GzEncoder::new(list, Compression::new(6)));
+    let list = BufWriter::with_capacity(BATCH, GzEncoder::new(list, Compression::new(LIST_LEVEL)));
     let mut list = resource_list::Writer::new(list)?;
     let mut batch = Batch::default();
     let mut sorted = spool.finish_lines()?;

@@ -82,6 +82,10 @@ impl Bucket for Limited {
         }))
     }
 
+    async fn settle(&self) -> Result<(), StorageError> {
+        self.inner.settle().await
+    }
+
     async fn get(&self, key: &str, limit: u64) -> Result<Option<(Bytes, Etag)>, StorageError> {
         self.inner.get(key, limit).await
     }

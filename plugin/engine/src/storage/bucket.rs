@@ -58,6 +58,9 @@ pub struct Put {
     pub lock_until: Option<Timestamp>,
     /// About how many bytes will come; lets an upload choose its part size, which must not change midway.
     pub expected_size: Option<u64>,
+    /// Stored at once, but sure to outlive a power cut only after [`Bucket::settle`]: many files then wait for the disk
+    /// together. For files that mean nothing before another one is put.
+    pub deferred: bool,
 }
 
 impl Put {
@@ -82,6 +85,14 @@ impl Put {
         Self { lock_until, ..self }
     }
 
+    /// The same, durable only after [`Bucket::settle`].
+    pub fn deferred(self) -> Self {
+        Self {
+            deferred: true,
+            ..self
+        }
+    }
+
     /// The same with a size to expect.
     pub fn expecting(self, size: u64) -> Self {
         Self {
@@ -95,7 +106,7 @@ impl Put {
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// The bytes are stored, visible and durable.
+    /// The bytes are stored, visible and durable; with [`Put::deferred`] durable after [`Bucket::settle`].
     Stored {
         /// Their mark.
         etag: Etag,
@@ -187,6 +198,10 @@ pub trait Bucket: Send + Sync {
 
     /// Starts an upload of unknown length. Memory: the part being filled and at most two in flight.
     async fn upload(&self, key: &str, put: Put) -> Result<Box<dyn Upload>, StorageError>;
+
+    /// Waits until everything that was put with [`Put::deferred`] is durable. Where that did not succeed, none of it may be
+    /// relied on.
+    async fn settle(&self) -> Result<(), StorageError>;
 
     /// The whole body, refused with [`StorageError::TooLarge`] before reading if it is longer than `limit`.
     async fn get(&self, key: &str, limit: u64) -> Result<Option<(Bytes, Etag)>, StorageError>;

@@ -1,11 +1,12 @@
 //! A folder as a location, with a bucket's layout: a key is a path below it.
 //!
 //! A file is written under a hidden name beside its target (`.NAME.RANDOM.partial`), flushed to the disk, then
-//! renamed onto it: over what is there, or only if nothing is there (`folder/publish.rs`). Folders are made when a
-//! key needs them and removed when their last key goes, so that a folder without keys does not show, as in S3.
+//! renamed onto it: over what is there, or only if nothing is there (`folder/publish.rs`). A deferred one is renamed first
+//! and flushed beside others (`folder/deferred.rs`). Folders are made when a key needs them and removed when their last key goes, so that a folder without keys does not show, as in S3.
 //! Files are readable by their owner alone, because backups hold Secrets. The folder itself must exist: making it
 //! would hide a disk that is not mounted.
 
+mod deferred;
 mod entries;
 mod publish;
 
@@ -23,6 +24,7 @@ use super::bucket::{
     Bucket, Etag, ObjectInfo, ObjectStream, ObjectVersion, OpenUpload, Put, PutOutcome, Upload,
 };
 use super::error::{At, StorageError};
+use deferred::Deferred;
 use publish::Partial;
 
 /// Chunk of a streamed body.
@@ -40,6 +42,7 @@ struct Root {
     path: PathBuf,
     location: String,
     read_only: bool,
+    deferred: Deferred,
 }
 
 impl Folder {
@@ -52,6 +55,7 @@ impl Folder {
                 path,
                 location,
                 read_only,
+                deferred: Deferred::default(),
             }),
         }
     }
@@ -185,6 +189,12 @@ impl Bucket for Folder {
 
     async fn upload(&self, key: &str, put: Put) -> Result<Box<dyn Upload>, StorageError> {
         Ok(Box::new(self.start(key, put).await?))
+    }
+
+    async fn settle(&self) -> Result<(), StorageError> {
+        let at = self.root.at("flush", "");
+        let settled = self.root.deferred.settle().await;
+        settled.map_err(|error| self.root.sort(at, &error))
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Option<(Bytes, Etag)>, StorageError> {
@@ -411,10 +421,10 @@ impl Folder {
             let detail = "a folder has no object lock".to_owned();
             return Err(StorageError::Unsupported { at, detail });
         }
-        let error_at = at.clone();
+        let (error_at, deferred) = (at.clone(), put.deferred);
         let (partial, file) = blocking(at, move || {
             root.check_present(error_at.clone())?;
-            Partial::create(&root.path, &path).map_err(|error| root.sort(error_at, &error))
+            Partial::create(&root.path, &path, deferred).map_err(|error| root.sort(error_at, &error))
         })
         .await?;
         let at = self.root.at("write", key);
@@ -448,8 +458,16 @@ impl FolderUpload {
     async fn finish(mut self) -> Result<PutOutcome, StorageError> {
         let sort = |error: &io::Error| self.root.sort(self.at.clone(), error);
         self.file.flush().await.map_err(|error| sort(&error))?;
-        self.file.sync_all().await.map_err(|error| sort(&error))?;
+        // Not worth a wait for the disk where somebody was first; publishing looks once more, and that counts.
+        let is_late = self.put.if_absent && self.partial.is_taken().await;
+        if !self.put.deferred && !is_late {
+            self.file.sync_all().await.map_err(|error| sort(&error))?;
+        }
         let (root, at, put, partial) = (self.root, self.at, self.put, self.partial);
+        if put.deferred {
+            root.deferred
+                .begin(self.file.into_std().await, partial.folders_to_flush());
+        }
         blocking(at.clone(), move || {
             partial.publish(&put).map_err(|error| root.sort(at, &error))
         })

@@ -123,6 +123,10 @@ impl Bucket for Memory {
         Ok(Box::new(upload))
     }
 
+    async fn settle(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     async fn get(&self, key: &str, limit: u64) -> Result<Option<(Bytes, Etag)>, StorageError> {
         let found = self.state().objects.get(key).cloned();
         match found {

@@ -23,15 +23,23 @@ pub(super) struct Partial {
     path: TempPath,
     target: PathBuf,
     root: PathBuf,
+    /// Folders that have new names in them and were not flushed.
+    unflushed: Vec<PathBuf>,
 }
 
 impl Partial {
-    /// Makes the folders that `target` needs, and a hidden file beside it.
-    pub(super) fn create(root: &Path, target: &Path) -> io::Result<(Self, fs::File)> {
+    /// Makes the folders that `target` needs, and a hidden file beside it. The new folders are flushed now, or `deferred`.
+    pub(super) fn create(root: &Path, target: &Path, deferred: bool) -> io::Result<(Self, fs::File)> {
         let folder = target.parent().unwrap_or(root);
         let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let mut unflushed = Vec::new();
         for _ in 0..ATTEMPTS {
-            make_folders(root, folder)?;
+            make_folders(root, folder, &mut unflushed)?;
+            if !deferred {
+                for folder in unflushed.drain(..) {
+                    sync_folder(&folder)?;
+                }
+            }
             let made = tempfile::Builder::new()
                 .prefix(&entries::partial_prefix(target))
                 .suffix(entries::PARTIAL)
@@ -44,6 +52,7 @@ impl Partial {
                         path,
                         target: target.to_owned(),
                         root: root.to_owned(),
+                        unflushed,
                     };
                     return Ok((partial, file));
                 }
@@ -54,9 +63,24 @@ impl Partial {
         Err(last)
     }
 
-    /// Makes the file visible under the conditions of `put`. Its bytes are on the disk already.
+    /// Whether something is there under the target's name at this moment.
+    pub(super) async fn is_taken(&self) -> bool {
+        tokio::fs::try_exists(&self.target).await.unwrap_or(false)
+    }
+
+    /// Folders whose names are new, the target's own included.
+    pub(super) fn folders_to_flush(&self) -> Vec<PathBuf> {
+        let mut folders = self.unflushed.clone();
+        folders.push(self.target.parent().unwrap_or(&self.root).to_owned());
+        folders
+    }
+
+    /// Makes the file visible under the conditions of `put`. Unless it is deferred, its bytes are on the disk already, and
+    /// its name is afterwards.
     pub(super) fn publish(self, put: &Put) -> io::Result<PutOutcome> {
-        let Self { path, target, root } = self;
+        let Self {
+            path, target, root, ..
+        } = self;
         let metadata = fs::metadata(&path)?;
         // A rename keeps inode and times. Looking again afterwards could meet the file of the next writer.
         let etag = entries::etag(&metadata);
@@ -70,7 +94,9 @@ impl Partial {
         };
         match outcome {
             Some(etag) => {
-                sync_folder(target.parent().unwrap_or(&root))?;
+                if !put.deferred {
+                    sync_folder(target.parent().unwrap_or(&root))?;
+                }
                 Ok(PutOutcome::Stored { etag })
             }
             None if put.if_match.is_some() => Ok(PutOutcome::Changed),
@@ -80,7 +106,9 @@ impl Partial {
 
     /// Removes the file, and the folders that were made for it alone.
     pub(super) fn discard(self) {
-        let Self { path, target, root } = self;
+        let Self {
+            path, target, root, ..
+        } = self;
         drop(path);
         entries::remove_empty_parents(&root, &target);
     }
@@ -149,15 +177,18 @@ fn swap(path: TempPath, target: &Path, expected: &Etag, etag: Etag) -> io::Resul
     Ok(Some(etag))
 }
 
-/// Makes the missing folders between `root` and `folder`, and puts their names on the disk.
-fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
+/// Makes the missing folders between `root` and `folder`; the folders that hold their names are to be flushed.
+fn make_folders(root: &Path, folder: &Path, unflushed: &mut Vec<PathBuf>) -> io::Result<()> {
     if folder.is_dir() || folder == root {
         return Ok(());
     }
     let parent = folder.parent().unwrap_or(root);
-    make_folders(root, parent)?;
+    make_folders(root, parent, unflushed)?;
     match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => sync_folder(parent),
+        Ok(()) => {
+            unflushed.push(parent.to_owned());
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         // Somebody removed the parent between the two lines; the caller's loop begins again.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -168,7 +199,7 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     match fs::File::open(folder).and_then(|folder| folder.sync_all()) {
         // Removed meanwhile, or a file system that cannot flush folders: nothing is left to be done for it.
         Err(error)
