@@ -20,6 +20,14 @@ test-pure:
 test:
     cargo test --workspace --locked
 
+# The image of the suite as an archive for docker load, ctr images import or skopeo.
+image file="target/kubectl-backup-image.tar":
+    cargo run --release --locked -p backup-tests --bin make-image -- {{file}}
+
+# Writes the manifests that come from types.
+manifests:
+    UPDATE_MANIFESTS=1 cargo test --locked -p backup-tests --test suite manifests::crds
+
 # A disaster and the way back.
 demo *words:
     cargo demo {{words}}

@@ -14,7 +14,7 @@ mod ports;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,6 +25,7 @@ use self::kubeconfig::Credential;
 pub(crate) use self::objects::Requests;
 pub use self::person::{Answer, Person};
 pub use self::{kubeconfig::base64, ports::free_port};
+use crate::node::Room;
 use crate::process;
 use crate::runtime;
 use crate::scratch::Scratch;
@@ -65,6 +66,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// Inside the namespaces of a node.
+    pub(crate) fn room(mut self, room: Arc<Room>) -> Self {
+        self.options.room = Some(room);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Result<Cluster> {
         // Builds print their own progress and must not count as a slow start.
@@ -100,6 +107,7 @@ impl Cluster {
                 name: "test".to_owned(),
                 controllers: true,
                 apiserver_flags: Vec::new(),
+                room: None,
             },
         }
     }
@@ -208,9 +216,10 @@ impl Cluster {
         command
             .arg("--kubeconfig")
             .arg(&self.site.kubeconfig)
+            // Discovery caches of different clusters on one port must not meet.
+            .arg("--cache-dir")
+            .arg(self.folder.join("kubectl-cache"))
             .args(arguments);
-        // Discovery caches of different clusters on one port must not meet.
-        command.arg("--cache-dir").arg(self.folder.join("kubectl-cache"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         match input {
             Some(file) => command.stdin(std::fs::File::open(file)?),

@@ -77,6 +77,22 @@ pub fn is_alive(pid: u32) -> bool {
         .is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
+/// The process ids of a process's children.
+pub fn children(pid: u32) -> Vec<u32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let parent =
+        |stat: &str| -> Option<u32> { stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok() };
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|id| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            parent(&stat) == Some(pid)
+        })
+        .collect()
+}
+
 /// The largest resident size of a process so far, in bytes; 0 when it is gone.
 pub fn peak_memory(pid: u32) -> u64 {
     status(pid, "VmHWM:")
@@ -119,7 +135,12 @@ pub struct Server {
 
 impl Server {
     /// Starts `command` (made by [`tied`]) with its output appended to `log`.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+    pub fn start(name: &str, command: Command, log: &Path) -> Result<Self> {
+        Self::start_with_input(name, command, Stdio::null(), log)
+    }
+
+    /// As [`Server::start`], with something on its standard input, such as a socket to listen on.
+    pub fn start_with_input(name: &str, mut command: Command, input: Stdio, log: &Path) -> Result<Self> {
         let open = || -> Result<File> {
             OpenOptions::new()
                 .create(true)
@@ -127,7 +148,7 @@ impl Server {
                 .open(log)
                 .with_context(|| format!("cannot write {}", log.display()))
         };
-        command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
+        command.stdin(input).stdout(open()?).stderr(open()?);
         let child = spawn(command)?;
         Ok(Self {
             name: name.to_owned(),
@@ -148,10 +169,19 @@ impl Server {
             .with_context(|| format!("cannot ask after {}", self.name))
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills it and what it has started, and waits until they are gone.
     pub fn stop(&mut self) {
+        // Who entered a namespace of processes is the parent of the server proper, not the server.
+        let children = children(self.pid());
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for child in &children {
+            let _ = signal(*child, "KILL");
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while children.iter().any(|child| is_alive(*child)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Asks it to end by SIGTERM and kills it if it has not after `grace`.

@@ -24,6 +24,14 @@ pub enum Program {
     KubeApiserver,
     /// Controllers: namespaces vanish, claims bind and Deployments get their ReplicaSets only with it.
     KubeControllerManager,
+    /// Gives pods their node.
+    KubeScheduler,
+    /// Runs the pods of a node.
+    Kubelet,
+    /// Makes the addresses of Services work on a node.
+    KubeProxy,
+    /// Passes connections from one network namespace into another.
+    Relay,
     /// The command line, newer than distributions have it.
     Kubectl,
     /// The strict S3 server.
@@ -51,6 +59,10 @@ impl Program {
             Self::Etcd => "etcd",
             Self::KubeApiserver => "kube-apiserver",
             Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Relay => "relay",
             Self::Kubectl => "kubectl",
             Self::Versitygw => "versitygw",
             Self::Velero => "velero",
@@ -65,7 +77,12 @@ impl Program {
 
     fn module(self) -> &'static Module {
         match self {
-            Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => &KUBERNETES,
+            Self::Etcd
+            | Self::KubeApiserver
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubectl => &KUBERNETES,
+            Self::Kubelet | Self::KubeProxy | Self::Relay => &NODE,
             Self::Versitygw => &VERSITYGW,
             Self::Velero | Self::VeleroVolumes => &VELERO,
             Self::Velero117 => &VELERO_117,
@@ -93,15 +110,19 @@ struct Module {
     links: &'static [&'static str],
 }
 
+// Without a version kubectl stops with "could not parse pre-release/metadata". That of the node has the same flags, so
+// that it finds most of its packages built.
+const KUBERNETES_FLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.34.4 \
+                                -X k8s.io/component-base/version.gitMajor=1 \
+                                -X k8s.io/component-base/version.gitMinor=34 \
+                                -X k8s.io/client-go/pkg/version.gitVersion=v1.34.4";
+
 const KUBERNETES: Module = Module {
     name: "kubernetes",
     title: "etcd 3.6.4 and kube-apiserver, kube-controller-manager, kubectl 1.34.4",
     minutes: 6,
     package: ".",
-    // Without a version kubectl stops with "could not parse pre-release/metadata".
-    linker_flags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.34.4 \
-                   -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34 \
-                   -X k8s.io/client-go/pkg/version.gitVersion=v1.34.4",
+    linker_flags: KUBERNETES_FLAGS,
     links: &[
         "etcd",
         "kube-apiserver",
@@ -109,6 +130,15 @@ const KUBERNETES: Module = Module {
         "kube-scheduler",
         "kubectl",
     ],
+};
+
+const NODE: Module = Module {
+    name: "node",
+    title: "kubelet and kube-proxy 1.34.4",
+    minutes: 1,
+    package: ".",
+    linker_flags: KUBERNETES_FLAGS,
+    links: &["kubelet", "kube-proxy", "relay"],
 };
 
 const VERSITYGW: Module = Module {

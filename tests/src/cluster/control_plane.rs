@@ -1,9 +1,12 @@
 //! The processes of one control plane: etcd, the API server and, if asked for, the controllers.
 //!
 //! In come a folder and options, out come running servers that are ready. A port that somebody else took in the moment
-//! between looking and starting shows as an early exit; the caller then tries again with other ports.
+//! between looking and starting shows as an early exit; the caller then tries again with other ports. In the room of a
+//! node the same servers listen at the same port of another network, and a relay at that port of ours leads there.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +14,7 @@ use anyhow::{Context, Result};
 use super::certificates::{Authority, service_account_key};
 use super::kubeconfig::{Credential, kubeconfig};
 use super::ports::free_port;
+use crate::node::Room;
 use crate::process::Server;
 use crate::runtime;
 use crate::servers::{self, Program};
@@ -21,6 +25,7 @@ pub(super) struct Options {
     pub(super) name: String,
     pub(super) controllers: bool,
     pub(super) apiserver_flags: Vec<String>,
+    pub(super) room: Option<Arc<Room>>,
 }
 
 /// Files and addresses that stay the same over restarts of the processes.
@@ -31,6 +36,7 @@ pub(super) struct Site {
     pub(super) etcd_port: u16,
     etcd_peer_port: u16,
     pub(super) kubeconfig: PathBuf,
+    room: Option<Arc<Room>>,
 }
 
 /// The running processes.
@@ -38,6 +44,8 @@ pub(super) struct Processes {
     pub(super) etcd: Server,
     pub(super) apiserver: Server,
     pub(super) controller_manager: Option<Server>,
+    /// The way into the room where they run, if they run in one.
+    pub(super) _relay: Option<Server>,
 }
 
 impl Site {
@@ -54,6 +62,7 @@ impl Site {
             etcd_peer_port: free_port()?,
             kubeconfig: folder.join("kubeconfig"),
             authority,
+            room: options.room.clone(),
         };
         site.write("ca.crt", &site.authority.pem())?;
         site.write("apiserver.crt", &serving.certificate)?;
@@ -78,12 +87,23 @@ impl Site {
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
     }
 
+    fn command(&self, program: Program) -> Result<Command> {
+        match &self.room {
+            Some(room) => room.command(&servers::binary(program)?),
+            None => servers::command(program),
+        }
+    }
+
     fn flag(&self, name: &str, file: &str) -> String {
         format!("--{name}={}", self.folder.join(file).display())
     }
 
     /// Starts everything and waits until the API server says that it is ready.
     pub(super) fn start(&self, options: &Options, client: &kube::Client) -> Result<Processes> {
+        let relay = match &self.room {
+            Some(room) => Some(room.relay_in(self.port)?),
+            None => None,
+        };
         let etcd = self.start_etcd()?;
         let apiserver = self.start_apiserver(options, client)?;
         let controller_manager = options
@@ -94,13 +114,14 @@ impl Site {
             etcd,
             apiserver,
             controller_manager,
+            _relay: relay,
         })
     }
 
     fn start_etcd(&self) -> Result<Server> {
         let client = format!("http://127.0.0.1:{}", self.etcd_port);
         let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port);
-        let mut command = servers::command(Program::Etcd)?;
+        let mut command = self.command(Program::Etcd)?;
         command.args([
             self.flag("data-dir", "etcd"),
             format!("--listen-client-urls={client}"),
@@ -117,7 +138,7 @@ impl Site {
     }
 
     pub(super) fn start_apiserver(&self, options: &Options, client: &kube::Client) -> Result<Server> {
-        let mut command = servers::command(Program::KubeApiserver)?;
+        let mut command = self.command(Program::KubeApiserver)?;
         command.args([
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
             "--bind-address=127.0.0.1".to_owned(),
@@ -141,7 +162,7 @@ impl Site {
     }
 
     pub(super) fn start_controller_manager(&self) -> Result<Server> {
-        let mut command = servers::command(Program::KubeControllerManager)?;
+        let mut command = self.command(Program::KubeControllerManager)?;
         command.args([
             self.flag("kubeconfig", "kubeconfig"),
             self.flag("service-account-private-key-file", "service-account.key"),

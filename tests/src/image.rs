@@ -1,0 +1,87 @@
+//! Container images written without a daemon, a builder or a base image.
+//!
+//! In come files, out comes one archive that is two at once: a docker archive (`manifest.json`) and an OCI layout
+//! (`oci-layout`, `index.json`, `blobs/`), as `docker save` writes them since its version 25. `docker load`, `podman
+//! load`, `ctr images import`, `kind load image-archive` and skopeo read it. Equal input gives equal bytes: entries are
+//! sorted, belong to root and carry no time. An image has one layer, since nothing is shared with other images.
+
+mod archive;
+mod suite;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use self::archive::Entry;
+pub use self::suite::{recipe_file, suite, suite_name};
+
+/// An image to be written.
+#[derive(Debug, Clone)]
+pub struct Image {
+    names: Vec<String>,
+    entries: BTreeMap<String, Entry>,
+    /// The part of the configuration that says how a container is run, with its keys as the OCI spells them.
+    config: Map<String, Value>,
+}
+
+impl Image {
+    /// An empty image with these names (`localhost/NAME:TAG`).
+    pub fn new(names: &[&str]) -> Self {
+        Self {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            entries: BTreeMap::new(),
+            config: Map::new(),
+        }
+    }
+
+    /// With a file; its folders come by themselves. Paths are relative to the root.
+    pub fn file(self, path: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
+        self.entry(path, Entry::File(mode, bytes.into()))
+    }
+
+    /// With a symbolic link.
+    pub fn link(self, path: &str, target: &str) -> Self {
+        self.entry(path, Entry::Link(target.to_owned()))
+    }
+
+    /// With a folder.
+    pub fn directory(self, path: &str, mode: u32) -> Self {
+        self.entry(path, Entry::Directory(mode))
+    }
+
+    /// What a container runs, where its pod says nothing else.
+    pub fn command(self, words: &[&str]) -> Self {
+        self.setting("Cmd", json!(words))
+    }
+
+    /// With one more environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        let known = self.config.entry("Env").or_insert_with(|| json!([]));
+        if let Value::Array(known) = known {
+            known.push(json!(format!("{name}={value}")));
+        }
+        self
+    }
+
+    /// With any setting of the configuration: `User`, `Entrypoint`, `Labels`.
+    pub fn setting(mut self, name: &str, value: Value) -> Self {
+        self.config.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Writes it.
+    pub fn write_archive(&self, file: &Path) -> Result<()> {
+        archive::write(self, file)
+    }
+
+    fn entry(mut self, path: &str, entry: Entry) -> Self {
+        for (end, _) in path.match_indices('/') {
+            let folder = path.get(..end).unwrap_or_default().to_owned();
+            self.entries.entry(folder).or_insert(Entry::Directory(0o755));
+        }
+        self.entries.insert(path.to_owned(), entry);
+        self
+    }
+}

@@ -1,0 +1,14 @@
+//! The admission suite as it is shipped: its manifests, its image, and both on a node whose pods run.
+
+mod image;
+mod manifests;
+mod node;
+mod running;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Cases with a node of their own run one after the other: each is a whole machine's worth of processes.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
