@@ -37,22 +37,22 @@ impl Clusters {
         let mut is_new = false;
         for _ in 0..TRIES {
             let cluster = &found.cluster;
-            if let Some(recorded) = cluster.annotation(PROTECTED) {
-                if cluster.has_finalizer() {
-                    if recorded != place && !is_new {
-                        return Err(ClustersError::Elsewhere {
-                            what: name_of(cluster),
-                            recorded: recorded.to_owned(),
-                            name: cluster.name.clone(),
-                            namespace: cluster.namespace.clone(),
-                        });
-                    }
-                    return Ok(Protection {
-                        found,
-                        is_new,
-                        unlabelled,
+            if let Some(recorded) = cluster.annotation(PROTECTED)
+                && cluster.has_finalizer()
+            {
+                if recorded != place && !is_new {
+                    return Err(ClustersError::Elsewhere {
+                        what: name_of(cluster),
+                        recorded: recorded.to_owned(),
+                        name: cluster.name.clone(),
+                        namespace: cluster.namespace.clone(),
                     });
                 }
+                return Ok(Protection {
+                    found,
+                    is_new,
+                    unlabelled,
+                });
             }
             if cluster.is_dying() {
                 return Err(ClustersError::Dying {
@@ -105,7 +105,7 @@ impl Clusters {
         let text = serde_json::to_string(facts).unwrap_or_default();
         let patch = json!({ "metadata": { "uid": found.cluster.uid, "annotations": { AT_STAKE: text } } });
         match self.patch(&found.path(), &patch).await {
-            Ok(_) => Ok(true),
+            Ok(()) => Ok(true),
             Err(error) if error.is_forbidden() || error.is_invalid() => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -130,7 +130,7 @@ impl Clusters {
             .patch(&format!("/api/v1/namespaces/{namespace}"), &patch)
             .await
         {
-            Ok(_) => Ok(None),
+            Ok(()) => Ok(None),
             Err(error) if error.is_forbidden() => Ok(Some(error.server_message())),
             Err(error) => Err(error.into()),
         }

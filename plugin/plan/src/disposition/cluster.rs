@@ -121,7 +121,7 @@ impl Cluster {
 
     /// Location and prefix of its storage, as protection recorded them.
     pub fn storage(&self) -> Option<(&str, &str)> {
-        self.annotation(PROTECTED)?.split_once(':')
+        self.annotation(PROTECTED)?.rsplit_once(':')
     }
 
     /// The latest moment that counts for it: what stood when its deletion began stands until it is gone.

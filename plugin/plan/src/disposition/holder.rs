@@ -160,7 +160,7 @@ fn dispositions(deletion: &HolderDeletion<'_>) -> Decision {
 pub fn location(deletion: &HolderDeletion<'_>) -> Decision {
     let lies_here = |place: Option<&str>| {
         place
-            .and_then(|place| place.split_once(':'))
+            .and_then(|place| place.rsplit_once(':'))
             .is_some_and(|(location, _)| location == deletion.name)
     };
     let mut users: Vec<String> = deletion

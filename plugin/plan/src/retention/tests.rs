@@ -1,3 +1,5 @@
+//! Tables of backups and rules, and what holds for every plan of removal.
+
 use jiff::SignedDuration;
 use proptest::prelude::*;
 

@@ -190,7 +190,7 @@ mod tests {
         ]);
         let listed = json!({ "backup.velero.io/backup-volumes": "data,wal" });
         check(&rules, &listed, |decision| {
-            assert_eq!(decision.no_longer_chosen(), [""; 0])
+            assert_eq!(decision.no_longer_chosen(), [""; 0]);
         });
         let listed = json!({
             "backup.velero.io/backup-volumes": "data,wal", "kubectl-backup.io/volumes-chosen-by": "databases@1"

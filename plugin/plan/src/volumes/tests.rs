@@ -1,14 +1,16 @@
-//! Tables of pods, labels, policies and claims, and properties of every decision.
+//! Tables of pods, labels, policies and claims.
 // A method's path is not general enough over the lifetimes of a decision.
 #![allow(clippy::redundant_closure_for_method_calls)]
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use velero_model::api::VolumeBackupPolicy;
 
 use super::*;
+
+mod random;
+mod words;
 
 fn policy(name: &str, spec: &Value) -> Policy {
     Policy::compile(&parsed(name, spec)).unwrap()
@@ -514,162 +516,6 @@ fn pods_of_the_system_are_left_alone() {
 }
 
 #[test]
-fn lists_that_velero_honours_in_part_are_warned_about() {
-    let volumes = [
-        claim("data"),
-        claim("logs"),
-        json!({ "name": "host", "hostPath": { "path": "/" } }),
-    ];
-    for (list, expected) in [
-        ("data,logs", None),
-        (
-            "data, logs",
-            Some(
-                "backup-volumes has spaces, which Velero takes as part of the name: no volume \" logs\" in the pod",
-            ),
-        ),
-        (
-            "dta",
-            Some("backup-volumes names \"dta\", but the pod has no such volume"),
-        ),
-        (
-            "dta,lgs,x",
-            Some("backup-volumes names \"dta\" (and 2 more), but the pod has no such volume"),
-        ),
-        (
-            "data,",
-            Some("backup-volumes names \"\", but the pod has no such volume"),
-        ),
-        (
-            "host",
-            Some("backup-volumes names \"host\", but Velero skips it: it is a folder of the node (hostPath)"),
-        ),
-    ] {
-        let pod = pod(&annotated("backup.velero.io/backup-volumes", list), &volumes);
-        let warnings = Place::labelled(&[]).warnings(&Rules::default(), &pod);
-        assert_eq!(warnings, expected.into_iter().collect::<Vec<_>>(), "{list}");
-        assert!(
-            warnings.iter().all(|warning| warning.len() <= WARNING_LENGTH),
-            "{warnings:?}"
-        );
-    }
-    let both = json!({ "name": "p", "annotations": { "backup.velero.io/backup-volumes": "data",
-        "backup.velero.io/backup-volumes-excludes": "data" } });
-    assert_eq!(
-        Place::labelled(&[]).warnings(&Rules::default(), &pod(&both, &volumes)),
-        ["volume \"data\" is in backup-volumes and in backup-volumes-excludes: Velero takes it"]
-    );
-    let many: Vec<String> = (0..30).map(|number| format!("v{number}")).collect();
-    let hosts: Vec<Value> = many
-        .iter()
-        .map(|name| json!({ "name": name, "hostPath": {} }))
-        .collect();
-    let pod = pod(
-        &annotated("backup.velero.io/backup-volumes", &many.join(",")),
-        &hosts,
-    );
-    assert_eq!(Place::labelled(&[]).warnings(&Rules::default(), &pod).len(), 8);
-}
-
-#[test]
-fn who_chose_is_recorded_beside_the_list() {
-    let rules = Rules::new(
-        vec![
-            policy("all", &json!({})),
-            policy("b", &json!({ "volumes": { "claimNames": ["*-b"] } })),
-        ],
-        [],
-    );
-    let place = Place::labelled(&[("kubectl-backup.io/volumes", "include")]);
-    let chosen_by = |rules: &Rules, pod: &Value| {
-        place.decide(rules, pod, "shop", |decision: &Decision<'_>| decision.chosen_by())
-    };
-    let plain = pod(&json!({ "name": "p" }), &[claim("a"), claim("b")]);
-    assert_eq!(chosen_by(&rules, &plain), "namespace-label,all@3,b@3");
-    let again = json!({ "name": "p", "annotations": { "kubectl-backup.io/volumes-chosen-by": "old@1,nonsense,@2,pod-label,all@3",
-        "backup.velero.io/backup-volumes": "a" } });
-    assert_eq!(
-        chosen_by(&rules, &pod(&again, &[claim("a"), claim("b")])),
-        "old@1,pod-label,all@3,namespace-label,b@3"
-    );
-}
-
-#[test]
-fn a_policy_that_makes_no_sense_is_named() {
-    for (spec, expected) in [
-        (
-            json!({ "volumes": { "claimNames": [""] } }),
-            "volumes.claimNames: a name is empty",
-        ),
-        (
-            json!({ "volumes": { "claimNames": ["^a$"] } }),
-            "volumes.claimNames: \"^a$\" has '^'",
-        ),
-        (
-            json!({ "volumes": { "storageClasses": [""] } }),
-            "volumes.storageClasses: a name is empty",
-        ),
-        (
-            json!({ "volumes": { "minimumCapacity": "ten" } }),
-            "volumes.minimumCapacity: \"ten\" is no quantity",
-        ),
-        (
-            json!({ "volumes": { "minimumCapacity": "2Gi", "maximumCapacity": "2G" } }),
-            "volumes.minimumCapacity is larger",
-        ),
-        (
-            json!({ "podSelector": { "matchLabels": { "a b": "c" } } }),
-            "podSelector: label key \"a b\"",
-        ),
-        (
-            json!({ "namespaceSelector": { "matchExpressions": [{ "key": "a", "operator": "Like" }] } }),
-            "namespaceSelector: ",
-        ),
-    ] {
-        let problem = Policy::compile(&parsed("p", &spec)).unwrap_err().to_string();
-        assert!(problem.starts_with(expected), "{problem}");
-    }
-}
-
-#[test]
-fn policies_are_counted_with_their_conflicts() {
-    let rules = Rules::new(
-        vec![
-            policy("all", &json!({})),
-            policy(
-                "no-tmp",
-                &json!({ "action": "Exclude", "volumes": { "claimNames": ["*-tmp"] } }),
-            ),
-            policy(
-                "none",
-                &json!({ "podSelector": { "matchLabels": { "app": "none" } } }),
-            ),
-        ],
-        [],
-    );
-    let mut tally = Tally::new(&rules);
-    let place = Place::labelled(&[]);
-    for list in ["", "tmp"] {
-        let pod = pod(
-            &annotated("backup.velero.io/backup-volumes", list),
-            &[claim("data"), claim("tmp")],
-        );
-        place.decide(&rules, &pod, "shop", |decision| tally.add(decision));
-    }
-    let counts = |pods, volumes, conflicts| {
-        Some(PolicyCounts {
-            pods,
-            volumes,
-            conflicts,
-        })
-    };
-    assert_eq!(tally.of("all"), counts(2, 4, 1));
-    assert_eq!(tally.of("no-tmp"), counts(2, 2, 1));
-    assert_eq!(tally.of("none"), counts(0, 0, 0));
-    assert_eq!(tally.of("gone"), None);
-}
-
-#[test]
 fn null_counts_as_absent_and_the_rest_is_passed_over() {
     let text = r#"{"metadata":{"name":null,"labels":null,"annotations":null,"ownerReferences":null,"future":[{}]},
         "spec":{"volumes":[{"persistentVolumeClaim":null,"emptyDir":{},"name":"a"}],"containers":null},"status":null}"#;
@@ -690,79 +536,5 @@ fn null_counts_as_absent_and_the_rest_is_passed_over() {
         r#"{"metadata":{},"spec":{"volumes":[{}]}}"#,
     ] {
         assert!(PodFacts::parse(broken.as_bytes()).is_err(), "{broken}");
-    }
-}
-
-fn random_volume(number: usize) -> impl Strategy<Value = Value> {
-    let name = format!("v{number}");
-    prop::sample::select(vec![
-        claim(&name),
-        claim(&name),
-        json!({ "name": name, "emptyDir": {} }),
-        json!({ "name": name, "secret": {} }),
-        json!({ "name": name, "hostPath": {} }),
-        json!({ "name": name, "ephemeral": { "volumeClaimTemplate": { "spec": {} } } }),
-    ])
-}
-
-fn random_rules() -> impl Strategy<Value = Rules> {
-    let spec = prop::sample::select(vec![
-        json!({}),
-        json!({ "volumes": { "types": ["EmptyDir"] } }),
-        json!({ "action": "Exclude", "volumes": { "claimNames": ["*-v1"] } }),
-        json!({ "volumes": { "storageClasses": ["x"] } }),
-        json!({ "action": "Exclude", "podSelector": { "matchLabels": { "app": "x" } } }),
-    ]);
-    prop::collection::vec(spec, 0..4).prop_map(|specs| {
-        let named = specs
-            .iter()
-            .enumerate()
-            .map(|(number, spec)| policy(&format!("p{number}"), spec));
-        Rules::new(named.collect(), [])
-    })
-}
-
-proptest! {
-    #[test]
-    fn deciding_again_adds_nothing_and_the_list_is_only_added_to(
-        volumes in (random_volume(0), random_volume(1), random_volume(2), random_volume(3)),
-        list in "(v[0-5]|[ ,]|x){0,6}",
-        excludes in "(v[0-5],){0,2}",
-        label in prop::sample::select(vec!["", "include", "exclude", "x"]),
-        rules in random_rules(),
-    ) {
-        let volumes = [volumes.0, volumes.1, volumes.2, volumes.3];
-        let mut annotations = json!({ "backup.velero.io/backup-volumes-excludes": excludes });
-        if !list.is_empty() {
-            annotations["backup.velero.io/backup-volumes"] = json!(list);
-        }
-        let metadata = |annotations: &Value| json!({ "name": "p", "annotations": annotations,
-            "labels": { "kubectl-backup.io/volumes": label, "app": label } });
-        let place = Place::labelled(&[]);
-        let before = pod(&metadata(&annotations), &volumes);
-        if let Some(value) = place.annotation(&rules, &before) {
-            prop_assert!(value.starts_with(&list), "{} of {}", value, list);
-            let added = value[list.len()..].trim_start_matches(',');
-            let names: Vec<&str> = added.split(',').collect();
-            prop_assert!(!added.contains(' '));
-            for (at, name) in names.iter().enumerate() {
-                prop_assert!(!names[..at].contains(name));
-                prop_assert!(!list.split(',').any(|listed| listed == *name));
-                prop_assert!(!excludes.split(',').any(|kept_out| kept_out == *name));
-            }
-            annotations["backup.velero.io/backup-volumes"] = json!(value);
-            let after = pod(&metadata(&annotations), &volumes);
-            prop_assert_eq!(place.annotation(&rules, &after), None);
-        }
-        for warning in place.warnings(&rules, &before) {
-            prop_assert!(warning.chars().count() <= 2 * WARNING_LENGTH);
-        }
-    }
-
-    #[test]
-    fn reading_foreign_bytes_never_panics(text in "[\\[\\]{}\",:a-z0-9\\\\ ]{0,60}", number in "[0-9.eEinumkKMGTP+-]{0,12}") {
-        let _ = PodFacts::parse(text.as_bytes());
-        let _ = Claim::parse(text.as_bytes());
-        let _ = Quantity::parse(&number);
     }
 }

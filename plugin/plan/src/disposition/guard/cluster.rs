@@ -55,7 +55,7 @@ fn protect(new: &Cluster, guarded: &mut Guarded) {
     let Some(place) = new.annotation(PROTECTED) else {
         return;
     };
-    if !matches!(place.split_once(':'), Some((location, prefix)) if !location.is_empty() && !prefix.is_empty())
+    if !matches!(place.rsplit_once(':'), Some((location, prefix)) if !location.is_empty() && !prefix.is_empty())
     {
         guarded.refuse(format!(
             "annotation {PROTECTED} says {:?}; it has the form LOCATION:PREFIX. `kubectl backup cluster protect {} -n {}` \

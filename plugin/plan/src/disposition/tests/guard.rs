@@ -41,6 +41,8 @@ fn rights(guarded: &Guarded) -> Vec<Right> {
         .collect()
 }
 
+/// `None`: not touched; `Some(None)`: removed.
+#[allow(clippy::option_option)]
 fn patched<'g>(guarded: &'g Guarded, key: &str) -> Option<Option<&'g str>> {
     guarded.patch.annotations.get(key).map(Option::as_deref)
 }
