@@ -22,7 +22,7 @@ pub(crate) const ACCOUNT: &str = "system:serviceaccount:kubectl-backup:backup-we
 
 /// A management cluster and the server.
 pub(crate) struct Site {
-    _webhook: Webhook,
+    pub(crate) webhook: Webhook,
     pub(crate) cluster: &'static Cluster,
 }
 
@@ -39,10 +39,7 @@ fn make() -> Result<Site> {
     let cluster = CLUSTER.get_or_init(|| started);
     cluster_api::install(cluster)?;
     let webhook = start(cluster, &[])?;
-    Ok(Site {
-        _webhook: webhook,
-        cluster,
-    })
+    Ok(Site { webhook, cluster })
 }
 
 /// Starts the server on a cluster, under its own account, for all that the gate and the guard are about.

@@ -40,6 +40,8 @@ fn without_a_choice_nothing_goes_and_the_words_are_the_same_every_time() -> Resu
             &delete_storage,
         ];
         let first = operator.delete(&prod.path)?.forbidden(&words)?;
+        let undecided = site.webhook.metric("kubectl_backup_undecided_clusters ", "")?;
+        ensure!(undecided >= 1.0, "{undecided} undecided clusters");
         for options in [
             json!({}),
             dry(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use backup_plan::disposition::accepted;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -23,8 +24,7 @@ pub struct Metrics {
     admission_duration: Family<Admission, Histogram, fn() -> Histogram>,
     /// When the served certificate ends, seconds since 1970.
     pub certificate_expiry: Gauge,
-    /// Clusters that are protected and undecided.
-    pub undecided_clusters: Gauge,
+    undecided_clusters: Gauge,
     /// Connections that ended before they could ask anything.
     pub failed_handshakes: Counter,
     leads: Gauge,
@@ -140,6 +140,7 @@ impl Metrics {
     /// All of them in OpenMetrics' text form.
     pub fn text(&self, snapshot: &Snapshot, leads: bool) -> String {
         self.leads.set(leads.into());
+        self.undecided_clusters.set(undecided(snapshot));
         for (kind, health) in snapshot.health() {
             let label = Kind { kind };
             let in_step = matches!(health, Health::InStep);
@@ -155,6 +156,16 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Protected clusters, not going yet, that the floor policy would not let go.
+fn undecided(snapshot: &Snapshot) -> i64 {
+    let known = snapshot.clusters.known(None).unwrap_or_default();
+    let undecided = known
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.is_protected() && !cluster.is_dying() && accepted(cluster).is_none());
+    i64::try_from(undecided.count()).unwrap_or(i64::MAX)
 }
 
 /// From a tenth of the bar to beyond the API server's patience.

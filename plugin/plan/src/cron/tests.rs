@@ -1,3 +1,5 @@
+//! Expressions, refusals and next times in tables, zones and random text.
+
 use proptest::prelude::*;
 
 use super::*;
