@@ -27,6 +27,7 @@ pub(crate) mod policy;
 pub(crate) mod restore;
 pub(crate) mod restores;
 pub(crate) mod retention;
+pub(crate) mod schedule;
 pub(crate) mod scope;
 pub(crate) mod verify;
 pub(crate) mod version;
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     Hold(hold::Hold),
     Release(hold::Release),
     Retention(retention::Retention),
+    Schedule(schedule::Schedule),
     Restore(Box<restore::Restore>),
     Restores(restores::Restores),
     Volumes(volumes::Volumes),

@@ -25,6 +25,7 @@ mod preview;
 mod restore;
 mod restores;
 mod retention;
+mod schedule;
 mod transferred;
 mod velero;
 mod verify;
@@ -174,6 +175,9 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
             };
             delete::run(session, &place, &names, options).await
         }
+        Command::CreateSchedule(request) => Box::pin(schedule::create(session, *request)).await,
+        Command::ListSchedules => schedule::act::list(session).await,
+        Command::ActOnSchedule { name, action } => schedule::act::act(session, &name, action).await,
         Command::Decide(request) => decide::run(session, *request).await,
         Command::PlanRetention(retention) => retention::plan(session, &retention).await,
         Command::ApplyRetention {

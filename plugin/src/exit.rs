@@ -238,7 +238,9 @@ fn of_location(error: &LocationError) -> Exit {
     match error {
         LocationError::UnknownName { .. } => Exit::NotFound,
         LocationError::Url { .. } | LocationError::Nothing => Exit::Usage,
-        LocationError::File { .. } | LocationError::BackupStorageLocation { .. } => Exit::Failed,
+        LocationError::File { .. }
+        | LocationError::Secret { .. }
+        | LocationError::BackupStorageLocation { .. } => Exit::Failed,
     }
 }
 

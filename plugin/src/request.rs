@@ -13,6 +13,7 @@ mod object;
 mod place;
 mod restore;
 mod retention;
+mod schedule;
 mod scope;
 mod taken;
 mod volumes;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     place::{Place, of as place_of},
     restore::{ModifierSource, Restore, RestoreSource},
     retention::{Clusters, Decide, Retention, Wanted},
+    schedule::{Credentials, NewSchedule, ScheduleAction},
     scope::describe as describe_scope,
     volumes::{ExplainVolumes, PolicyWork, PolicyWorkKind},
 };
@@ -49,6 +51,7 @@ use crate::arguments::{
     list::SortBy,
     location::LocationCommand,
     restores::RestoresCommand,
+    schedule::ScheduleCommand,
     volumes::VolumesCommand,
 };
 
@@ -134,6 +137,12 @@ pub(crate) enum Command {
         force: bool,
         leave_volume_data: bool,
         dry_run: bool,
+    },
+    CreateSchedule(Box<NewSchedule>),
+    ListSchedules,
+    ActOnSchedule {
+        name: String,
+        action: ScheduleAction,
     },
     Decide(Box<Decide>),
     PlanRetention(Box<Retention>),
@@ -295,14 +304,14 @@ fn meaning(
     let place = || place::of(global.location.as_deref(), environment);
     Ok(match command {
         Typed::Create(create) => {
-            common.connect.requests_per_second = create::requests_per_second(&create)?;
+            common.connect.requests_per_second = create::requests_per_second(&create.backup)?;
             // A preview stores nothing, so it needs no location.
             let place = if fields::is_dry_run(global) {
                 None
             } else {
                 Some(place()?)
             };
-            Command::Create(Box::new(create::parse(*create, global, place, environment.now)?))
+            Command::Create(Box::new(create::parse(*create, global, place, environment)?))
         }
         Typed::List(list) => Command::List {
             place: place()?,
@@ -355,6 +364,12 @@ fn meaning(
             leave_volume_data: delete.leave_volume_data,
             dry_run: fields::is_dry_run(global),
         },
+        Typed::Schedule(typed) => {
+            if let ScheduleCommand::Create(create) = &typed.command {
+                common.connect.requests_per_second = create::requests_per_second(&create.backup)?;
+            }
+            schedule::parse(typed.command, global, environment)?
+        }
         Typed::Hold(hold) => retention::hold(&hold, place()?, environment)?,
         Typed::Release(release) => retention::release(&release, place()?, environment)?,
         Typed::Retention(typed) => {

@@ -7,8 +7,9 @@ use std::{io, sync::Arc};
 
 use backup_engine::{
     api::{ApiClient, ApiError},
-    location::{self, Location, LocationError, LocationsFile, from_backup_storage_location, url},
+    location::{self, Location, LocationError, LocationsFile, from_backup_storage_location, in_cluster, url},
     progress::Progress,
+    schedule::Schedules,
     storage::{Bucket, bandwidth::Limited},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -118,8 +119,14 @@ impl Session {
         .await
     }
 
-    /// A BackupStorageLocation of this name. Where the cluster cannot be asked, the name is simply unknown.
+    /// A location of this name in the cluster: our own Secret, else a BackupStorageLocation. Where the cluster cannot be asked, the name is simply unknown.
     async fn look_up(&self, name: &str, otherwise: &LocationError) -> Result<Location, Failure> {
+        match self.in_cluster(name).await {
+            Ok(Some(location)) => return Ok(location),
+            // Who may not read our Secrets may still read Velero's; what cannot be asked is asked again below.
+            Ok(None) | Err(Failure::Api(_)) => {}
+            Err(failure) => return Err(failure),
+        }
         match self.backup_storage_location(name).await {
             Ok(Some(location)) => Ok(location),
             Ok(None) => Err(otherwise.clone().into()),
@@ -131,6 +138,13 @@ impl Session {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    async fn in_cluster(&self, name: &str) -> Result<Option<Location>, Failure> {
+        let api = self.api().await?;
+        let schedules = Schedules::new(&api);
+        let found = self.unless_interrupted(schedules.location(name)).await?;
+        Ok(found.as_ref().map(in_cluster::from_secret).transpose()?)
     }
 
     async fn backup_storage_location(&self, name: &str) -> Result<Option<Location>, Failure> {

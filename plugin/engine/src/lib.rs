@@ -16,6 +16,7 @@ pub mod location;
 mod process;
 pub mod progress;
 pub mod restore;
+pub mod schedule;
 pub mod spool;
 pub mod storage;
 pub mod velero;

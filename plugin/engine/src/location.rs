@@ -7,6 +7,7 @@
 
 pub mod backup_storage_location;
 pub mod config;
+pub mod in_cluster;
 pub mod nearest;
 pub mod redacted;
 pub mod s3;
@@ -106,6 +107,16 @@ pub enum LocationError {
         /// The file.
         path: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A Secret in the cluster that should be a location.
+    #[error("Secret {name}, key {key}: {reason}; make the schedule again, or correct the Secret")]
+    Secret {
+        /// The Secret.
+        name: String,
+        /// The key in it.
+        key: String,
+        /// What is wrong.
         reason: String,
     },
     /// A BackupStorageLocation that this engine cannot use.

@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod follow;
 pub mod left_out;
 pub mod retain;
+pub mod schedule;
 mod signed_url;
 pub mod submit;
 
@@ -45,6 +46,8 @@ pub enum Kind {
     DeleteBackupRequest,
     /// DownloadRequests.
     DownloadRequest,
+    /// Schedules.
+    Schedule,
 }
 
 impl Kind {
@@ -56,6 +59,7 @@ impl Kind {
             Self::BackupStorageLocation => "BackupStorageLocation",
             Self::DeleteBackupRequest => "DeleteBackupRequest",
             Self::DownloadRequest => "DownloadRequest",
+            Self::Schedule => "Schedule",
         }
     }
 

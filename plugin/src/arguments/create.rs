@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::scope::ScopeFlags;
+use super::{retention::KeepFlags, scope::ScopeFlags};
 
 /// Back up the cluster, namespaces or labelled objects
 ///
@@ -19,6 +19,28 @@ pub(crate) struct Create {
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) backup: BackupFlags,
+
+    /// Count it as a backup of this schedule; it is called SCHEDULE-<time> by default.
+    #[arg(long, value_name = "SCHEDULE")]
+    pub(crate) for_schedule: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) keep: KeepFlags,
+
+    /// Remove afterwards what its schedule does not keep any longer; needs --for-schedule and --yes.
+    #[arg(long, requires = "for_schedule")]
+    pub(crate) apply_retention: bool,
+
+    /// Begin later, by a time below this that is the same for a schedule every time and another in every cluster.
+    #[arg(long, value_name = "DURATION", requires = "for_schedule")]
+    pub(crate) jitter: Option<String>,
+}
+
+/// What is backed up, and how: the same flags for one backup and for a schedule.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BackupFlags {
     #[command(flatten)]
     pub(crate) scope: ScopeFlags,
 

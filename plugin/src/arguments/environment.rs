@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use backup_engine::{location::config, restore::default_records_folder};
 use jiff::Timestamp;
 
+use crate::request::Credentials;
+
 /// Facts about the process that a request depends on.
 #[derive(Debug, Clone)]
 pub(crate) struct Environment {
@@ -19,6 +21,8 @@ pub(crate) struct Environment {
     pub(crate) working_folder: PathBuf,
     /// The user of this machine, for decisions that others read.
     pub(crate) user: Option<String>,
+    /// Keys of a bucket that may be given on to pods.
+    pub(crate) keys: Credentials,
     /// When the command was given.
     pub(crate) now: Timestamp,
 }
@@ -37,7 +41,20 @@ impl Environment {
                 .into_iter()
                 .find_map(|name| std::env::var(name).ok())
                 .filter(|user| !user.is_empty()),
+            keys: keys(),
             now: backup_engine::clock::now(),
         }
+    }
+}
+
+/// The AWS variables as the text of a credentials file, unless they are missing or expire.
+fn keys() -> Credentials {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
+        (Some(_), Some(_)) if variable("AWS_SESSION_TOKEN").is_some() => Credentials::Passing,
+        (Some(id), Some(secret)) => Credentials::Text(format!(
+            "[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"
+        )),
+        _ => Credentials::Unknown,
     }
 }

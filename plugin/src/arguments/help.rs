@@ -22,7 +22,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
         "Move and delete backups",
         &["download", "import", "copy", "delete"],
     ),
-    ("Keep backups", &["hold", "release", "retention"]),
+    ("Keep backups", &["schedule", "hold", "release", "retention"]),
     ("Restore", &["restore", "restores"]),
     ("Choose volumes", &["volumes", "policy"]),
     ("Guard", &["cluster"]),
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn commands_of_later_versions_are_not_shown() {
         let help = called().render_help().to_string();
-        for word in ["schedule create", "recover", "enable"] {
+        for word in ["recover", "enable"] {
             assert!(!help.contains(word), "{word}");
         }
         assert!(

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Protect backups from every policy until they are released
+/// Protect backups from every removal until they are released
 ///
 /// The decision is kept beside the backup and holds for everybody who uses the location, Velero included where it runs.
 #[derive(Debug, Clone, Args)]

@@ -55,3 +55,46 @@ pub(crate) struct ScopeFlags {
     #[arg(long, value_name = "LABELS", conflicts_with = "selector", help_heading = SCOPE)]
     pub(crate) or_selector: Option<String>,
 }
+
+impl ScopeFlags {
+    /// The flags as words of a command line.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let lists = [
+            ("include-namespaces", &self.include_namespaces),
+            ("exclude-namespaces", &self.exclude_namespaces),
+            ("include-resources", &self.include_resources),
+            ("exclude-resources", &self.exclude_resources),
+            (
+                "include-cluster-scoped-resources",
+                &self.include_cluster_scoped_resources,
+            ),
+            (
+                "exclude-cluster-scoped-resources",
+                &self.exclude_cluster_scoped_resources,
+            ),
+            (
+                "include-namespace-scoped-resources",
+                &self.include_namespace_scoped_resources,
+            ),
+            (
+                "exclude-namespace-scoped-resources",
+                &self.exclude_namespace_scoped_resources,
+            ),
+        ];
+        let mut words: Vec<String> = lists
+            .into_iter()
+            .filter(|(_, values)| !values.is_empty())
+            .map(|(flag, values)| format!("--{flag}={}", values.join(",")))
+            .collect();
+        words.extend(
+            self.include_cluster_resources
+                .map(|value| format!("--include-cluster-resources={value}")),
+        );
+        words.extend(
+            self.or_selector
+                .as_ref()
+                .map(|value| format!("--or-selector={value}")),
+        );
+        words
+    }
+}

@@ -10,16 +10,16 @@ use backup_engine::{
     backup::{self, BackupError, BackupRequest, Summary},
     velero::submit,
 };
-use backup_plan::human;
+use backup_plan::{human, retention::Policy};
 use serde_json::json;
 use velero_model::{outcome::Outcome, time};
 
-use super::{preview, velero};
+use super::{preview, retention, velero};
 use crate::{
     arguments::global::{EngineWord, OutputFormat},
     engine::{self, Cluster, Engine},
     exit::{Exit, Failure},
-    request::{ATTEMPTS, Create, describe_scope, numbered},
+    request::{ATTEMPTS, Clusters, Create, Retention, describe_scope, numbered},
     session::{Opened, Session},
     view::{self, document, table::Table},
 };
@@ -42,10 +42,48 @@ pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Fail
     let what = format!("{}; scope: {}", chosen.words, describe_scope(&request.scope));
     let api = session.api().await?;
     let opened = session.open(place).await?.limited(request.upload_bandwidth);
+    if let (Some(jitter), Some(schedule)) = (request.jitter, &request.schedule) {
+        wait(session, &api, schedule, jitter).await?;
+    }
     let begun = Instant::now();
     let summary = make(session, &api, &request, opened, &what).await?;
     show(session.common.output, &summary, begun.elapsed())?;
-    Ok(Exit::of_phase(&summary.phase))
+    let exit = Exit::of_phase(&summary.phase);
+    match &request.schedule {
+        Some(schedule) if request.apply_retention => {
+            let wanted = Retention {
+                place: place.clone(),
+                schedule: Some(schedule.clone()),
+                policy: Policy::default(),
+                clusters: Clusters::Own,
+            };
+            Ok(exit.and(Box::pin(retention::apply(session, &wanted, false)).await?))
+        }
+        _ => Ok(exit),
+    }
+}
+
+/// Waits so that a fleet of clusters does not begin at once. The time is made of the cluster's identity and the schedule's
+/// name: the same every night, so that the distance between two runs stays what it was asked to be.
+async fn wait(session: &Session, api: &ApiClient, schedule: &str, below: Duration) -> Result<(), Failure> {
+    let identity = session.unless_interrupted(api.identity()).await?;
+    let later = jitter(&format!("{}/{schedule}", identity.uid), below);
+    view::say(&format!("begins in {} s, as --jitter wants it", later.as_secs()));
+    session
+        .unless_interrupted(async {
+            tokio::time::sleep(later).await;
+            Ok::<_, Failure>(())
+        })
+        .await
+}
+
+/// Whole seconds below a limit, from a text.
+fn jitter(text: &str, below: Duration) -> Duration {
+    // FNV-1a: evenly spread, and the same on every machine.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Duration::from_secs((hash >> 16) % below.as_secs().max(1))
 }
 
 /// Shows what the direct engine would take; Velero has no preview.
@@ -115,8 +153,8 @@ pub(super) fn engine_request(session: &Session, request: &Create, storage_locati
         scope: request.scope.clone(),
         ttl: request.ttl,
         labels: request.labels.clone(),
-        annotations: request.annotations.clone(),
-        schedule: None,
+        annotations: request.all_annotations(),
+        schedule: request.schedule.clone(),
         lock_until: request.lock_until,
         velero_namespace: session.common.velero_namespace.clone(),
         storage_location,
@@ -249,6 +287,18 @@ mod tests {
         assert_eq!(claims(&outcome), Some("manifests only, no data"));
         outcome.volumes.data = true;
         assert_eq!(claims(&outcome), None);
+    }
+
+    #[test]
+    fn a_fleet_is_spread_and_each_member_keeps_its_place() {
+        let below = Duration::from_mins(10);
+        let times: std::collections::BTreeSet<Duration> = (0..200)
+            .map(|number| jitter(&format!("uid-{number}/nightly"), below))
+            .collect();
+        assert!(times.len() > 140, "{}", times.len());
+        assert!(times.iter().all(|time| *time < below));
+        assert_eq!(jitter("a/b", below), jitter("a/b", below));
+        assert_eq!(jitter("a/b", Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

@@ -34,7 +34,7 @@ async fn bucket(session: &Session, place: &Place) -> Result<Option<Arc<dyn Bucke
 }
 
 /// The kinds that words can mean.
-async fn served(session: &Session, api: &ApiClient) -> Result<Vec<DiscoveredKind>, Failure> {
+pub(crate) async fn served(session: &Session, api: &ApiClient) -> Result<Vec<DiscoveredKind>, Failure> {
     let discovery = session.unless_interrupted(api.discover()).await?;
     Ok(kinds::choose(&discovery.kinds).taken)
 }

@@ -1,13 +1,22 @@
 //! `create` as meant.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use backup_plan::scope::Scope;
 use jiff::Timestamp;
-use velero_model::{duration::GoDuration, name::BackupName, time};
+use velero_model::{
+    duration::GoDuration,
+    keep::{KEEP, Keep},
+    name::BackupName,
+    time,
+};
 
-use super::{Place, RequestError, fields, scope};
-use crate::arguments::{self, global::Global};
+use super::{Place, RequestError, fields, retention, scope};
+use crate::arguments::{
+    create::{BackupFlags, Create as Typed},
+    environment::Environment,
+    global::Global,
+};
 
 /// How long a backup is kept if nothing is said: Velero's own 30 days.
 const DEFAULT_TTL_HOURS: u64 = 720;
@@ -27,18 +36,77 @@ pub(crate) struct Create {
     pub(crate) lock_until: Option<Timestamp>,
     /// Bytes per second.
     pub(crate) upload_bandwidth: Option<u64>,
+    /// The schedule that it is a backup of.
+    pub(crate) schedule: Option<String>,
+    /// Counts that it carries.
+    pub(crate) keep: Option<Keep>,
+    /// Whether its schedule is thinned out afterwards.
+    pub(crate) apply_retention: bool,
+    /// How much later it may begin.
+    pub(crate) jitter: Option<Duration>,
+}
+
+impl Create {
+    /// Annotations of the backup, its counts among them.
+    pub(crate) fn all_annotations(&self) -> BTreeMap<String, String> {
+        let mut annotations = self.annotations.clone();
+        if let Some(keep) = &self.keep {
+            annotations.insert(KEEP.to_owned(), keep.to_string());
+        }
+        annotations
+    }
 }
 
 pub(super) fn parse(
-    typed: arguments::create::Create,
+    typed: Typed,
     global: &Global,
     place: Option<Place>,
-    now: Timestamp,
+    environment: &Environment,
 ) -> Result<Create, RequestError> {
-    let name = match &typed.name {
-        Some(name) => fields::name(name)?,
-        None => BackupName::parse(&format!("backup-{}", time::compact(now)))?,
-    };
+    let keep = retention::counts(typed.keep)?;
+    if keep.is_some() && typed.for_schedule.is_none() {
+        return Err(RequestError::flag(
+            "--keep-...",
+            "",
+            "counts are about schedules; give --for-schedule too, or use `retention plan`",
+        ));
+    }
+    if typed.apply_retention && !global.yes {
+        return Err(RequestError::flag(
+            "--apply-retention",
+            "",
+            "it deletes backups; give --yes too",
+        ));
+    }
+    let jitter = typed
+        .jitter
+        .as_deref()
+        .map(|text| fields::duration("--jitter", text))
+        .transpose()?;
+    let made_up = parse_flags(typed.backup, typed.for_schedule, global, environment)?;
+    Ok(Create {
+        place,
+        name: match &typed.name {
+            Some(name) => fields::name(name)?,
+            None => made_up.name.clone(),
+        },
+        name_is_made_up: typed.name.is_none(),
+        keep,
+        apply_retention: typed.apply_retention,
+        jitter: jitter.map(|jitter| jitter.0),
+        ..made_up
+    })
+}
+
+/// A backup with a made-up name.
+pub(super) fn parse_flags(
+    typed: BackupFlags,
+    schedule: Option<String>,
+    global: &Global,
+    environment: &Environment,
+) -> Result<Create, RequestError> {
+    let now = environment.now;
+    let stem = schedule.as_deref().unwrap_or("backup");
     let ttl = match &typed.ttl {
         Some(text) => Some(fields::duration("--ttl", text)?).filter(|ttl| !ttl.0.is_zero()),
         None => Some(GoDuration::from_hours(DEFAULT_TTL_HOURS)),
@@ -46,9 +114,9 @@ pub(super) fn parse(
     let bandwidth = typed.upload_bandwidth.as_deref();
     let lock = typed.lock_until.as_deref();
     Ok(Create {
-        place,
-        name,
-        name_is_made_up: typed.name.is_none(),
+        place: None,
+        name: BackupName::parse(&format!("{stem}-{}", time::compact(now)))?,
+        name_is_made_up: true,
         ttl,
         labels: fields::pairs("--labels", &typed.labels, true)?,
         annotations: fields::pairs("--annotations", &typed.annotations, false)?,
@@ -59,11 +127,15 @@ pub(super) fn parse(
             .map(|text| fields::bytes("--upload-bandwidth", text))
             .transpose()?,
         scope: scope::parse(typed.scope, typed.ordered_resources.as_deref(), global)?,
+        schedule,
+        keep: None,
+        apply_retention: false,
+        jitter: None,
     })
 }
 
 /// `--requests-per-second`, which is a property of the connection.
-pub(super) fn requests_per_second(typed: &arguments::create::Create) -> Result<Option<f64>, RequestError> {
+pub(super) fn requests_per_second(typed: &BackupFlags) -> Result<Option<f64>, RequestError> {
     let Some(text) = typed.requests_per_second.as_deref() else {
         return Ok(None);
     };

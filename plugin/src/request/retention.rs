@@ -158,8 +158,23 @@ fn parse(flags: RetentionFlags, place: Place) -> Result<Retention, RequestError>
     })
 }
 
-/// The counts that were typed; `None` where none was.
+/// The counts that were typed, in a zone that this machine knows; `None` where none was.
 pub(super) fn keep(flags: KeepFlags) -> Result<Option<Keep>, RequestError> {
+    let Some(keep) = counts(flags)? else {
+        return Ok(None);
+    };
+    zone_of(&keep).map_err(|zone| {
+        RequestError::flag(
+            "--keep-zone",
+            &zone,
+            "this machine's database of time zones does not know it; write a name such as Europe/Berlin",
+        )
+    })?;
+    Ok(Some(keep))
+}
+
+/// The same for somebody who only passes them on: the image of a pod may have no database of time zones.
+pub(super) fn counts(flags: KeepFlags) -> Result<Option<Keep>, RequestError> {
     let counts = [
         flags.keep_last,
         flags.keep_hourly,
@@ -188,12 +203,5 @@ pub(super) fn keep(flags: KeepFlags) -> Result<Option<Keep>, RequestError> {
         yearly,
         zone: flags.keep_zone,
     };
-    zone_of(&keep).map_err(|zone| {
-        RequestError::flag(
-            "--keep-zone",
-            &zone,
-            "this machine's database of time zones does not know it; write a name such as Europe/Berlin",
-        )
-    })?;
     Ok(Some(keep))
 }

@@ -11,6 +11,7 @@ use crate::arguments::{
     policy::PolicyCommand,
     restores::RestoresCommand,
     retention::RetentionCommand,
+    schedule::ScheduleCommand,
 };
 
 /// What a command makes of the flags that all commands have. A flag that would be ignored is refused: somebody who gives
@@ -67,6 +68,10 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
                 | "restores describe"
                 | "restores logs"
                 | "hold"
+                | "schedule create"
+                | "schedule list"
+                | "schedule"
+                | "schedule run"
                 | "release"
                 | "retention apply"
                 | "retention set"
@@ -74,7 +79,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         ),
         wait: matches!(
             command,
-            "create" | "restore" | "delete" | "cluster retain" | "cluster delete-storage"
+            "create" | "restore" | "delete" | "schedule run" | "cluster retain" | "cluster delete-storage"
         ),
         outputs,
     };
@@ -92,6 +97,13 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         Typed::Import(_) => of("import", false, false, false, EVERY),
         Typed::Copy(_) => of("copy", false, false, false, EVERY),
         Typed::Delete(_) => of("delete", false, false, true, EVERY),
+        Typed::Schedule(schedule) => match schedule.command {
+            ScheduleCommand::Create(_) => of("schedule create", true, true, true, EVERY),
+            ScheduleCommand::List => of("schedule list", false, false, true, EVERY),
+            ScheduleCommand::Describe { .. } => of("schedule", false, false, true, DOCUMENT),
+            ScheduleCommand::Run { .. } => of("schedule run", false, false, false, EVERY),
+            _ => of("schedule", false, false, false, EVERY),
+        },
         Typed::Hold(_) => of("hold", false, false, false, EVERY),
         Typed::Release(_) => of("release", false, false, false, EVERY),
         Typed::Retention(retention) => match retention.command {

@@ -12,6 +12,7 @@ fn environment() -> Environment {
         records_folder: None,
         working_folder: "/work".into(),
         user: Some("me".into()),
+        keys: Credentials::Unknown,
         now: NOW.parse().unwrap(),
     }
 }

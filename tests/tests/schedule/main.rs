@@ -1,3 +1,4 @@
 //! Schedules: what their expressions mean, the objects that carry them out, and what those do in real controllers.
 
 mod cron;
+mod cron_job;

@@ -6,4 +6,5 @@ mod engine;
 mod golden;
 mod ours;
 mod retention;
+mod schedules;
 mod site;

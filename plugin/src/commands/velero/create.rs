@@ -101,6 +101,12 @@ pub(crate) async fn run(
 
 /// Flags that mean something to engine direct only.
 fn refuse(session: &Session, request: &Create) -> Result<(), VeleroError> {
+    if request.schedule.is_some() {
+        return Err(submit::unsupported(
+            "--for-schedule",
+            "Velero makes the backups of its schedules itself",
+        ));
+    }
     let own_pace = "Velero reads and writes at its own pace";
     if request.upload_bandwidth.is_some() {
         return Err(submit::unsupported("--upload-bandwidth", own_pace));
