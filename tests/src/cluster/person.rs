@@ -53,7 +53,7 @@ impl Cluster {
 }
 
 impl Person {
-    /// Lets them do what the rules of a ClusterRole say, everywhere.
+    /// Lets them do what the rules of a ClusterRole say, everywhere. When it returns, the API server knows it.
     pub fn may(self, cluster: &Cluster, rules: &Value) -> Result<Self> {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("case-{unique}");
@@ -66,7 +66,31 @@ impl Person {
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
             "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.name }],
         }))?;
+        for rule in rules.as_array().into_iter().flatten() {
+            let first = |list: &str, any: &str| match rule[list][0].as_str() {
+                Some("*") | None => any.to_owned(),
+                Some(word) => word.to_owned(),
+            };
+            let right = json!({
+                "verb": first("verbs", "get"),
+                "group": first("apiGroups", "kubectl-backup.io"),
+                "resource": first("resources", "storagedispositions"),
+            });
+            // Authorization reads roles from a watch of its own.
+            cluster.wait_until(&format!("{} to have {right}", self.name), |_| self.has(&right))?;
+        }
         Ok(self)
+    }
+
+    /// Whether the API server says that they have a right, whatever the object's name.
+    fn has(&self, right: &Value) -> Result<bool> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": { "resourceAttributes": right },
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let answer = self.create(path, &review)?;
+        Ok(answer.body["status"]["allowed"] == true)
     }
 
     /// Their name.
