@@ -37,18 +37,31 @@ const BANNED: [(&str, &str); 12] = [
 const ONLY_THROUGH: [(&str, &[&str]); 1] = [("chrono", &["s3s", "s3s-fs"])];
 
 /// Crates of which two versions are linked, and why that is borne.
-const DOUBLED: [(&str, &str); 9] = [
+const DOUBLED: [(&str, &str); 16] = [
     ("base64", "tower-http, under kube, is one version behind"),
+    ("cipher", "as digest; rustic_core's AES is one release behind"),
+    ("cpufeatures", "as cipher"),
     ("crypto-common", "as digest"),
+    (
+        "darling",
+        "macros under rustic_core and kube-derive; only build time is lost",
+    ),
+    ("darling_core", "as darling"),
+    ("darling_macro", "as darling"),
     (
         "digest",
         "crc-fast, under the S3 client, waits with the RustCrypto release that sha2 0.11 belongs to",
     ),
     ("getrandom", "ahash, under kube-runtime, is one version behind"),
     ("hashbrown", "kube-runtime is one version behind"),
+    ("inout", "as cipher"),
     (
         "nom",
         "the tests' S3 server is on 8, x509-parser, under the webhook, on 7; the product links one",
+    ),
+    (
+        "path-dedot",
+        "the tests' S3 server is one version behind; the product links one",
     ),
     ("r-efi", "as getrandom; linked on no machine of ours"),
     (
@@ -58,7 +71,7 @@ const DOUBLED: [(&str, &str); 9] = [
     ("synstructure", "as syn"),
 ];
 
-const LICENCES: [&str; 14] = [
+const LICENCES: [&str; 15] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -70,6 +83,8 @@ const LICENCES: [&str; 14] = [
     "ISC",
     "MIT",
     "MIT-0",
+    // Copyleft of single files: option-ext, under rustic_core's dirs, used unchanged.
+    "MPL-2.0",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
