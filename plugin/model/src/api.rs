@@ -6,6 +6,7 @@
 // Columns repeat their type; the lint takes `type_` of two columns for one attribute.
 #[allow(clippy::duplicated_attributes)]
 mod storage_disposition;
+pub mod storage_work;
 #[allow(clippy::duplicated_attributes)]
 mod volume_backup_policy;
 
