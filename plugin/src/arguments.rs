@@ -23,6 +23,8 @@ pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod location;
 pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod pods;
 pub(crate) mod policy;
 pub(crate) mod restore;
 pub(crate) mod restores;
@@ -76,6 +78,7 @@ pub(crate) enum Command {
     Policy(policy::Policy),
     Location(location::Location),
     Cluster(cluster::Cluster),
+    Metrics(metrics::Metrics),
     Version(version::Version),
     Completion(completion::Completion),
 }

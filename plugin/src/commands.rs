@@ -15,9 +15,11 @@ mod diff;
 mod download;
 mod find;
 mod import;
+mod in_cluster;
 mod list;
 mod location;
 mod logs;
+mod metrics;
 mod modifiers;
 mod plan;
 mod policy;
@@ -198,6 +200,7 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::DefaultLocation { name } => location::default(session, name.as_deref()),
         Command::RemoveLocation { name } => location::remove(session, &name),
         Command::Cluster(request) => Box::pin(cluster::run(session, *request)).await,
+        Command::ServeMetrics { bind, interval } => Box::pin(metrics::serve(session, bind, interval)).await,
         Command::Version { client } => version::run(session, client).await,
         Command::Completion(shell) => completion::script(shell).map(|()| Exit::Done),
     }

@@ -55,6 +55,20 @@ impl Exit {
         }
     }
 
+    /// The exit of another run of this program, by its code.
+    pub(crate) fn of_code(code: i64) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::DoneWithErrors,
+            4 => Self::Refused,
+            5 => Self::NotFound,
+            6 => Self::TimedOut,
+            130 => Self::Interrupted,
+            _ => Self::Failed,
+        }
+    }
+
     /// The exit of a backup or restore that ended in this phase.
     pub(crate) fn of_phase(phase: &Phase) -> Self {
         match phase {

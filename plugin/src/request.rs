@@ -9,6 +9,7 @@ mod cluster;
 mod create;
 mod diff;
 mod fields;
+mod in_cluster;
 mod object;
 mod place;
 mod restore;
@@ -18,7 +19,7 @@ mod scope;
 mod taken;
 mod volumes;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use backup_engine::{api::ConnectOptions, location::LocationError};
 use backup_plan::{
@@ -35,6 +36,7 @@ pub(crate) use self::{
     cluster::{ClusterRequest, ClusterWord},
     create::Create,
     diff::Diff,
+    in_cluster::{InCluster, Pods},
     object::ObjectWord,
     place::{Place, of as place_of},
     restore::{ModifierSource, Restore, RestoreSource},
@@ -50,6 +52,7 @@ use crate::arguments::{
     global::{EngineWord, Global, OutputFormat},
     list::SortBy,
     location::LocationCommand,
+    metrics::MetricsCommand,
     restores::RestoresCommand,
     schedule::ScheduleCommand,
     volumes::VolumesCommand,
@@ -186,6 +189,10 @@ pub(crate) enum Command {
         name: String,
     },
     Cluster(Box<ClusterRequest>),
+    ServeMetrics {
+        bind: SocketAddr,
+        interval: Duration,
+    },
     Version {
         client: bool,
     },
@@ -375,12 +382,9 @@ fn meaning(
         Typed::Retention(typed) => {
             retention::retention(typed.command, place()?, environment, fields::is_dry_run(global))?
         }
-        Typed::Restore(restore) => Command::Restore(Box::new(restore::parse(
-            *restore,
-            global,
-            place()?,
-            environment.now,
-        )?)),
+        Typed::Restore(restore) => {
+            Command::Restore(Box::new(restore::parse(*restore, global, place()?, environment)?))
+        }
         Typed::Restores(restores) => match restores.command {
             RestoresCommand::List => Command::ListRestores { place: place()? },
             RestoresCommand::Describe { name } => Command::DescribeRestore {
@@ -408,6 +412,21 @@ fn meaning(
         Typed::Location(location) => location_meaning(location.command, global, environment)?,
         Typed::Cluster(typed) => {
             Command::Cluster(Box::new(cluster::parse(typed.command, global, environment)?))
+        }
+        Typed::Metrics(typed) => {
+            let MetricsCommand::Serve { bind, interval } = typed.command;
+            let parsed = fields::duration("--interval", &interval)?.0;
+            if parsed < Duration::from_secs(1) {
+                return Err(RequestError::flag(
+                    "--interval",
+                    &interval,
+                    "give at least one second",
+                ));
+            }
+            Command::ServeMetrics {
+                bind,
+                interval: parsed,
+            }
         }
         Typed::Version(version) => Command::Version {
             client: version.client,

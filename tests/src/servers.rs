@@ -48,6 +48,8 @@ pub enum Program {
     VeleroModifiers,
     /// The parsers of cron expressions as a filter.
     Cron,
+    /// Prometheus' reader of alerting rules as a filter.
+    PrometheusRules,
     /// Velero's choice of volumes as a filter; the same binary as [`Program::Velero`].
     VeleroVolumes,
 }
@@ -71,6 +73,7 @@ impl Program {
             Self::VeleroPluginForAws => "velero-plugin-for-aws",
             Self::VeleroModifiers => "velero-modifiers",
             Self::Cron => "cron",
+            Self::PrometheusRules => "prometheus-rules",
             Self::VeleroVolumes => "velero-volumes",
         }
     }
@@ -90,6 +93,7 @@ impl Program {
             Self::VeleroPluginForAws => &VELERO_PLUGIN_FOR_AWS,
             Self::VeleroModifiers => &VELERO_MODIFIERS,
             Self::Cron => &CRON,
+            Self::PrometheusRules => &PROMETHEUS_RULES,
         }
     }
 }
@@ -198,6 +202,15 @@ const VELERO_MODIFIERS: Module = Module {
 const CRON: Module = Module {
     name: "cron",
     title: "robfig/cron 3.0.1 and netresearch/go-cron 0.15.0",
+    minutes: 1,
+    package: ".",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+const PROMETHEUS_RULES: Module = Module {
+    name: "prometheus-rules",
+    title: "the rule reader of prometheus 0.310.0",
     minutes: 1,
     package: ".",
     linker_flags: "-s -w",

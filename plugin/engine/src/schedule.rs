@@ -16,7 +16,10 @@ pub use self::{
     objects::{Credentials, Wanted, location_secret_name},
     state::{Run, State, Status},
 };
-use crate::api::{ApiClient, ApiError, ListRequest, PatchKind, object_path};
+use crate::{
+    api::{ApiClient, ApiError, ListRequest, PatchKind, object_path},
+    location::{Location, LocationError, in_cluster},
+};
 
 /// Where everything of ours lives in a cluster.
 pub const NAMESPACE: &str = "kubectl-backup";
@@ -29,7 +32,7 @@ pub const EXPRESSION: &str = "kubectl-backup.io/expression";
 
 const MANAGER: &str = "kubectl-backup";
 
-fn kind(group: &str, plural: &str, kind: &str, namespaced: bool) -> ApiKind {
+pub(crate) fn kind(group: &str, plural: &str, kind: &str, namespaced: bool) -> ApiKind {
     ApiKind {
         group: group.to_owned(),
         version: "v1".to_owned(),
@@ -48,7 +51,7 @@ fn jobs() -> ApiKind {
 }
 
 /// Path of an object that was made by [`objects`].
-fn path_of(object: &Value) -> String {
+pub(crate) fn path_of(object: &Value) -> String {
     let text = |pointer: &str| {
         object
             .pointer(pointer)
@@ -58,6 +61,7 @@ fn path_of(object: &Value) -> String {
     let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
     let api = match text("/kind") {
         "Namespace" => kind("", "namespaces", "Namespace", false),
+        "Job" => jobs(),
         "Secret" => kind("", "secrets", "Secret", true),
         "ServiceAccount" => kind("", "serviceaccounts", "ServiceAccount", true),
         "ClusterRole" => kind("rbac.authorization.k8s.io", "clusterroles", "ClusterRole", false),
@@ -142,11 +146,11 @@ impl<'a> Schedules<'a> {
     /// # Errors
     /// As [`Self::cron_job`].
     pub async fn all(&self) -> Result<Vec<State>, ApiError> {
-        let cron_jobs = self.list(cron_jobs()).await?;
+        let cron_jobs = self.list(cron_jobs(), SCHEDULE_LABEL).await?;
         let jobs = if cron_jobs.is_empty() {
             Vec::new()
         } else {
-            self.list(jobs()).await?
+            self.list(jobs(), SCHEDULE_LABEL).await?
         };
         Ok(cron_jobs
             .iter()
@@ -154,11 +158,30 @@ impl<'a> Schedules<'a> {
             .collect())
     }
 
-    async fn list(&self, kind: ApiKind) -> Result<Vec<Value>, ApiError> {
+    /// Every location that lies in the cluster, by name; what cannot be read is told as such.
+    ///
+    /// # Errors
+    /// As [`Self::cron_job`].
+    pub async fn locations(&self) -> Result<Vec<(String, Result<Location, LocationError>)>, ApiError> {
+        let secrets = kind("", "secrets", "Secret", true);
+        let found = self.list(secrets, LOCATION_LABEL).await?;
+        Ok(found
+            .iter()
+            .map(|secret| {
+                let name = secret["metadata"]["labels"][LOCATION_LABEL].as_str();
+                (
+                    name.unwrap_or_default().to_owned(),
+                    in_cluster::from_secret(secret),
+                )
+            })
+            .collect())
+    }
+
+    async fn list(&self, kind: ApiKind, selector: &str) -> Result<Vec<Value>, ApiError> {
         let mut pager = self.api.list(ListRequest {
             kind,
             namespace: Some(NAMESPACE.to_owned()),
-            selector: SCHEDULE_LABEL.to_owned(),
+            selector: selector.to_owned(),
             metadata_only: false,
         });
         let mut found = Vec::new();
@@ -207,7 +230,7 @@ impl<'a> Schedules<'a> {
         });
         let background =
             json!({ "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background" });
-        let others = self.list(cron_jobs()).await?;
+        let others = self.list(cron_jobs(), SCHEDULE_LABEL).await?;
         let is_shared = others.iter().any(|other| {
             other["metadata"]["name"] != name
                 && other["metadata"]["labels"][LOCATION_LABEL].as_str() == location.as_deref()

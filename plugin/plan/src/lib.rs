@@ -19,4 +19,5 @@ pub mod retention;
 pub mod rule;
 pub mod scope;
 pub mod selector;
+pub mod tally;
 pub mod volumes;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{retention::KeepFlags, scope::ScopeFlags};
+use super::{pods::InClusterFlags, retention::KeepFlags, scope::ScopeFlags};
 
 /// Back up the cluster, namespaces or labelled objects
 ///
@@ -13,7 +13,8 @@ use super::{retention::KeepFlags, scope::ScopeFlags};
 Examples:
   kubectl backup create                                  everything
   kubectl backup create nightly -n shop --ttl 720h       one namespace, kept for 30 days
-  kubectl backup create web -l tier=web --dry-run        what would be taken, and what not")]
+  kubectl backup create web -l tier=web --dry-run        what would be taken, and what not
+  kubectl backup create --in-cluster                     the same work done by a pod, followed from here")]
 pub(crate) struct Create {
     /// Name of the backup; backup-<time> by default.
     #[arg(value_name = "NAME")]
@@ -36,6 +37,9 @@ pub(crate) struct Create {
     /// Begin later, by a time below this that is the same for a schedule every time and another in every cluster.
     #[arg(long, value_name = "DURATION", requires = "for_schedule")]
     pub(crate) jitter: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) in_cluster: InClusterFlags,
 }
 
 /// What is backed up, and how: the same flags for one backup and for a schedule.

@@ -23,6 +23,8 @@ pub(crate) struct Environment {
     pub(crate) user: Option<String>,
     /// Keys of a bucket that may be given on to pods.
     pub(crate) keys: Credentials,
+    /// The command line, for pods that are given it.
+    pub(crate) words: Vec<String>,
     /// When the command was given.
     pub(crate) now: Timestamp,
 }
@@ -42,6 +44,9 @@ impl Environment {
                 .find_map(|name| std::env::var(name).ok())
                 .filter(|user| !user.is_empty()),
             keys: keys(),
+            words: std::env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             now: backup_engine::clock::now(),
         }
     }

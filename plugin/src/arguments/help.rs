@@ -26,7 +26,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Restore", &["restore", "restores"]),
     ("Choose volumes", &["volumes", "policy"]),
     ("Guard", &["cluster"]),
-    ("Set up", &["location", "completion", "version"]),
+    ("Set up", &["location", "metrics", "completion", "version"]),
 ];
 
 const EXAMPLES: &str =

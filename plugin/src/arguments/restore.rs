@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::scope::ScopeFlags;
+use super::{pods::InClusterFlags, scope::ScopeFlags};
 
 /// Bring back a backup, or parts of it
 ///
@@ -118,4 +118,7 @@ pub(crate) struct Restore {
         hide_possible_values = true
     )]
     pub(crate) restore_volumes: Option<bool>,
+
+    #[command(flatten)]
+    pub(crate) in_cluster: InClusterFlags,
 }

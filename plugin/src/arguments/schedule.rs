@@ -1,10 +1,8 @@
 //! `schedule create|list|describe|pause|resume|run|delete`.
 
-use std::path::PathBuf;
+use clap::{Args, Subcommand};
 
-use clap::{Args, Subcommand, ValueHint};
-
-use super::{create::BackupFlags, retention::KeepFlags};
+use super::{create::BackupFlags, pods::PodFlags, retention::KeepFlags};
 
 /// Make backups again and again
 ///
@@ -86,19 +84,6 @@ pub(crate) struct ScheduleCreate {
     #[arg(long, value_name = "DURATION", default_value = "6h")]
     pub(crate) deadline: String,
 
-    /// Image with this program, for the pods of a CronJob.
-    #[arg(long, value_name = "IMAGE", default_value = concat!("localhost/kubectl-backup:", env!("CARGO_PKG_VERSION")))]
-    pub(crate) image: String,
-
-    /// Secret with credentials to pull that image, in namespace kubectl-backup.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) image_pull_secret: Option<String>,
-
-    /// AWS credentials file for the pods; by default AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this shell.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "no_credentials")]
-    pub(crate) credentials_file: Option<PathBuf>,
-
-    /// Give the pods no credentials: their node or ServiceAccount has a role in the cloud.
-    #[arg(long)]
-    pub(crate) no_credentials: bool,
+    #[command(flatten)]
+    pub(crate) pods: PodFlags,
 }

@@ -14,7 +14,7 @@ use backup_plan::{human, retention::Policy};
 use serde_json::json;
 use velero_model::{outcome::Outcome, time};
 
-use super::{preview, retention, velero};
+use super::{in_cluster, preview, retention, velero};
 use crate::{
     arguments::global::{EngineWord, OutputFormat},
     engine::{self, Cluster, Engine},
@@ -34,6 +34,21 @@ pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Fail
     let Some(place) = &request.place else {
         return preview(session, &request).await;
     };
+    if let Some(run) = &request.in_cluster {
+        let more = if request.name_is_made_up {
+            vec![request.name.to_string()]
+        } else {
+            Vec::new()
+        };
+        let work = in_cluster::Work {
+            verb: "create",
+            result: format!("backup/{}", request.name),
+            place,
+            run,
+            more,
+        };
+        return in_cluster::run(session, work).await;
+    }
     let chosen = engine::choose(session, place, Cluster::Needed).await?;
     if let Engine::Velero(driven) = chosen.engine {
         return velero::create::run(session, &request, place, &driven, &chosen.words).await;

@@ -17,12 +17,12 @@ use velero_model::{
     source::VELERO_SCHEDULE,
 };
 
-use super::{modifiers, velero};
+use super::{in_cluster, modifiers, velero};
 use crate::{
     arguments::global::OutputFormat,
     engine::{self, Cluster, Engine},
     exit::{Exit, Failure},
-    request::{ATTEMPTS, ObjectWord, Restore, RestoreSource, describe_scope, numbered},
+    request::{ATTEMPTS, InCluster, ObjectWord, Restore, RestoreSource, describe_scope, numbered},
     session::{Opened, Session},
     view::{self, document, table::Table},
 };
@@ -31,6 +31,9 @@ use crate::{
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Failure> {
+    if let Some(run) = &request.in_cluster {
+        return Box::pin(by_a_pod(session, &request, run)).await;
+    }
     let chosen = engine::choose(session, &request.place, Cluster::Needed).await?;
     if let Engine::Velero(driven) = chosen.engine {
         return velero::restore::run(session, &request, &driven, &chosen.words).await;
@@ -60,6 +63,31 @@ pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Fai
     let summary = make(session, &opened, &backup, &request, &chosen.words).await?;
     show(session.common.output, &summary, begun.elapsed())?;
     Ok(Exit::of_phase(&summary.record.phase))
+}
+
+/// A pod cannot ask, so a person is asked here.
+async fn by_a_pod(session: &Session, request: &Restore, run: &InCluster) -> Result<Exit, Failure> {
+    if !request.plan {
+        agree(session, request).await?;
+    }
+    let mut more = vec!["--yes".to_owned()];
+    let result = match (&request.source, &request.name) {
+        (_, Some(name)) => format!("restore/{name}"),
+        (RestoreSource::Backup(backup), None) => {
+            let name = request.name_for(backup)?;
+            more.push(format!("--name={name}"));
+            format!("restore/{name}")
+        }
+        (RestoreSource::Schedule(schedule), None) => format!("restore of schedule {schedule}"),
+    };
+    let work = in_cluster::Work {
+        verb: "restore",
+        result,
+        place: &request.place,
+        run,
+        more,
+    };
+    in_cluster::run(session, work).await
 }
 
 /// What is restored, in words.

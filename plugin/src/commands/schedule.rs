@@ -107,7 +107,14 @@ async fn by_cron_job(session: &Session, request: &NewSchedule) -> Result<Vec<Val
             request.name
         )));
     }
-    let credentials = credentials(session, &api, request, &location_name, &location).await?;
+    let credentials = credentials(
+        session,
+        &api,
+        &request.pods.credentials,
+        &location_name,
+        &location,
+    )
+    .await?;
     let wanted = Wanted {
         name: request.name.clone(),
         schedule,
@@ -117,8 +124,8 @@ async fn by_cron_job(session: &Session, request: &NewSchedule) -> Result<Vec<Val
         paused: request.paused,
         words: words(request, &location_name),
         deadline: request.deadline + request.jitter.unwrap_or_default(),
-        image: request.image.clone(),
-        image_pull_secret: request.image_pull_secret.clone(),
+        image: request.pods.image.clone(),
+        image_pull_secret: request.pods.image_pull_secret.clone(),
         location: location_name,
         url: url::print(&location),
         credentials,
@@ -169,10 +176,10 @@ fn words(request: &NewSchedule, location: &str) -> Vec<String> {
 }
 
 /// What the pods log in with, as the Secret of the location holds it.
-async fn credentials(
+pub(super) async fn credentials(
     session: &Session,
     api: &ApiClient,
-    request: &NewSchedule,
+    given: &Credentials,
     name: &str,
     location: &Location,
 ) -> Result<Stored, Failure> {
@@ -181,7 +188,7 @@ async fn credentials(
     {
         return Ok(Stored::Text(text.reveal().to_owned()));
     }
-    match &request.credentials {
+    match given {
         Credentials::None => Ok(Stored::None),
         Credentials::Text(text) => Ok(Stored::Text(text.clone())),
         Credentials::File(path) => {
@@ -196,7 +203,7 @@ async fn credentials(
             let there = session
                 .unless_interrupted(Schedules::new(api).location(name))
                 .await?;
-            match (there, &request.credentials) {
+            match (there, given) {
                 (Some(_), _) => Ok(Stored::AsTheyAre),
                 (None, Credentials::Passing) => Err(Failure::Refused(
                     "the credentials of this shell expire (AWS_SESSION_TOKEN); give lasting ones with --credentials-file, or \

@@ -11,7 +11,7 @@ use velero_model::{
     time,
 };
 
-use super::{Place, RequestError, fields, retention, scope};
+use super::{InCluster, Place, RequestError, fields, in_cluster, retention, scope};
 use crate::arguments::{
     create::{BackupFlags, Create as Typed},
     environment::Environment,
@@ -44,6 +44,8 @@ pub(crate) struct Create {
     pub(crate) apply_retention: bool,
     /// How much later it may begin.
     pub(crate) jitter: Option<Duration>,
+    /// To be done by a pod.
+    pub(crate) in_cluster: Option<InCluster>,
 }
 
 impl Create {
@@ -83,6 +85,18 @@ pub(super) fn parse(
         .as_deref()
         .map(|text| fields::duration("--jitter", text))
         .transpose()?;
+    let in_cluster = in_cluster::parse(typed.in_cluster, "create", environment)?;
+    match (&in_cluster, &place) {
+        (Some(_), Some(place)) => in_cluster::visible(place)?,
+        (Some(_), None) => {
+            return Err(RequestError::flag(
+                "--in-cluster",
+                "",
+                "a preview is made here; leave one of --in-cluster and --dry-run out",
+            ));
+        }
+        (None, _) => {}
+    }
     let made_up = parse_flags(typed.backup, typed.for_schedule, global, environment)?;
     Ok(Create {
         place,
@@ -94,6 +108,7 @@ pub(super) fn parse(
         keep,
         apply_retention: typed.apply_retention,
         jitter: jitter.map(|jitter| jitter.0),
+        in_cluster,
         ..made_up
     })
 }
@@ -131,6 +146,7 @@ pub(super) fn parse_flags(
         keep: None,
         apply_retention: false,
         jitter: None,
+        in_cluster: None,
     })
 }
 

@@ -9,8 +9,8 @@ use backup_plan::{resource_names::ResourceNames, restore::policy::Policies, scop
 use jiff::Timestamp;
 use velero_model::{name::BackupName, time};
 
-use super::{ObjectWord, Place, RequestError, fields, scope};
-use crate::arguments::{self, global::Global};
+use super::{InCluster, ObjectWord, Place, RequestError, fields, in_cluster, scope};
+use crate::arguments::{self, environment::Environment, global::Global};
 
 /// A restore to make.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub(crate) struct Restore {
     pub(crate) status_exclude: ResourceNames,
     pub(crate) restore_volumes: bool,
     pub(crate) now: Timestamp,
+    /// To be done by a pod.
+    pub(crate) in_cluster: Option<InCluster>,
 }
 
 /// Where resource modifiers are read from.
@@ -72,8 +74,20 @@ pub(super) fn parse(
     typed: arguments::restore::Restore,
     global: &Global,
     place: Place,
-    now: Timestamp,
+    environment: &Environment,
 ) -> Result<Restore, RequestError> {
+    let in_cluster = in_cluster::parse(typed.in_cluster, "restore", environment)?;
+    if in_cluster.is_some() {
+        in_cluster::visible(&place)?;
+        if typed.resource_modifier_file.is_some() {
+            return Err(RequestError::flag(
+                "--resource-modifier-file",
+                "",
+                "a pod cannot read a file of this machine; put the rules into a ConfigMap and give \
+                 --resource-modifier-configmap",
+            ));
+        }
+    }
     let (source, objects) = source_and_objects(typed.backup, typed.objects, typed.from_schedule)?;
     let namespace = match (objects.is_empty(), global.namespace.as_slice()) {
         (true, _) | (_, []) => None,
@@ -101,7 +115,8 @@ pub(super) fn parse(
         status_include: ResourceNames::new(typed.status_include_resources),
         status_exclude: ResourceNames::new(typed.status_exclude_resources),
         restore_volumes: typed.restore_volumes.unwrap_or(true),
-        now,
+        now: environment.now,
+        in_cluster,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use backup_plan::cron::Cron;
 use velero_model::{keep::Keep, name::BackupName};
 
-use super::{Command, Create, Place, RequestError, create, fields, retention};
+use super::{Command, Create, Place, Pods, RequestError, create, fields, in_cluster, retention};
 use crate::arguments::{
     environment::Environment,
     global::Global,
@@ -29,9 +29,7 @@ pub(crate) struct NewSchedule {
     pub(crate) paused: bool,
     pub(crate) jitter: Option<Duration>,
     pub(crate) deadline: Duration,
-    pub(crate) image: String,
-    pub(crate) image_pull_secret: Option<String>,
-    pub(crate) credentials: Credentials,
+    pub(crate) pods: Pods,
     pub(crate) dry_run: bool,
 }
 
@@ -164,13 +162,7 @@ fn new(
             .transpose()?
             .filter(|jitter| !jitter.is_zero()),
         deadline,
-        image: typed.image,
-        image_pull_secret: typed.image_pull_secret,
-        credentials: match (typed.credentials_file, typed.no_credentials) {
-            (Some(file), _) => Credentials::File(environment.working_folder.join(file)),
-            (None, true) => Credentials::None,
-            (None, false) => environment.keys.clone(),
-        },
+        pods: in_cluster::pods(typed.pods, environment),
         dry_run: fields::is_dry_run(global),
         name,
     })

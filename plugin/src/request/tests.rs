@@ -13,6 +13,7 @@ fn environment() -> Environment {
         working_folder: "/work".into(),
         user: Some("me".into()),
         keys: Credentials::Unknown,
+        words: Vec::new(),
         now: NOW.parse().unwrap(),
     }
 }

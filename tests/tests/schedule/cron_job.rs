@@ -136,7 +136,7 @@ fn a_cron_job_makes_backups_thins_them_out_and_goes_without_a_trace() -> Result<
     .stderr_has("cannot create resource");
 
     plugin
-        .run(["schedule", "run", "nightly"])?
+        .run(["schedule", "run", "nightly", "--wait=false"])?
         .ok()
         .stdout_has("runs now as job/nightly-");
     assert_eq!(jobs(&cluster, "nightly")?.len(), 2);

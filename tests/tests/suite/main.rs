@@ -1,9 +1,11 @@
 //! The admission suite as it is shipped: its manifests, its image, and both on a node whose pods run.
 
+mod alerts;
 mod image;
 mod manifests;
 mod node;
 mod running;
+mod schedules;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -96,6 +96,7 @@ fn a_strict_api_server_accepts_every_manifest() -> Result<()> {
     ])?;
     let mut objects = built(&cluster, ".")?;
     objects.extend(built(&cluster, "webhook-cert-manager")?);
+    objects.extend(built(&cluster, "metrics")?);
     for sample in [
         "samples/volume-backup-policy.yaml",
         "samples/storage-disposition.yaml",

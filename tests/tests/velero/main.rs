@@ -4,6 +4,7 @@
 mod differential;
 mod engine;
 mod golden;
+mod metrics;
 mod ours;
 mod retention;
 mod schedules;

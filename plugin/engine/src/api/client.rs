@@ -7,6 +7,7 @@
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, TryStreamExt};
 use http::{Method, Request, Response, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -338,6 +339,45 @@ impl ApiClient {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The body of an answer as it comes, for as long as it takes: a log that is followed.
+    ///
+    /// # Errors
+    /// When the answer is no success; what breaks later is in the stream.
+    pub async fn stream(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, ApiError>> + Unpin + use<>, ApiError> {
+        let what = format!("GET {}", path.split('?').next().unwrap_or(path));
+        let server = self.shared.server.clone();
+        let lost = |source: Box<dyn StdError + Send + Sync>| ApiError::Cut {
+            what: what.clone(),
+            server: server.clone(),
+            source,
+        };
+        let request = Request::get(path)
+            .body(Body::empty())
+            .map_err(|error| lost(Box::new(error)))?;
+        let response = self
+            .shared
+            .client
+            .send(request)
+            .await
+            .map_err(|error| lost(Box::new(error)))?;
+        let code = response.status().as_u16();
+        if !(200..300).contains(&code) {
+            let body = self.read_body(&Call::get(path), response.into_body()).await?;
+            return Err(ApiError::from_answer(&what, code, &body));
+        }
+        Ok(response
+            .into_body()
+            .into_data_stream()
+            .map_err(move |source| ApiError::Cut {
+                what: what.clone(),
+                server: server.clone(),
+                source: Box::new(source),
+            }))
     }
 
     /// Sends a request until it is answered or may not be repeated.

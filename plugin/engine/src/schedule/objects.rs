@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{EXPRESSION, LOCATION_LABEL, NAMESPACE, SCHEDULE_LABEL};
 
 /// Who may read everything, and where from.
-const APP: (&str, &str) = ("app.kubernetes.io/managed-by", "kubectl-backup");
+pub(crate) const APP: (&str, &str) = ("app.kubernetes.io/managed-by", "kubectl-backup");
 
 /// A schedule to set up.
 #[derive(Debug, Clone)]
@@ -78,17 +78,22 @@ fn cluster_name(name: &str) -> String {
 
 /// Everything, namespace first and CronJob last.
 pub fn objects(wanted: &Wanted) -> Vec<Value> {
-    let mut objects = vec![json!({
+    let mut objects = vec![namespace()];
+    objects.extend(secret(wanted));
+    objects.extend(rights(&wanted.name));
+    objects.push(cron_job(wanted));
+    objects
+}
+
+/// Our namespace.
+pub(crate) fn namespace() -> Value {
+    json!({
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": { "name": NAMESPACE, "labels": {
             APP.0: APP.1,
             "pod-security.kubernetes.io/enforce": "restricted",
         } },
-    })];
-    objects.extend(secret(wanted));
-    objects.extend(rights(&wanted.name));
-    objects.push(cron_job(wanted));
-    objects
+    })
 }
 
 fn secret(wanted: &Wanted) -> Option<Value> {
@@ -137,6 +142,12 @@ fn account(name: &str) -> String {
 }
 
 fn cron_job(wanted: &Wanted) -> Value {
+    let pod = pod(&Pod {
+        account: &account(&wanted.name),
+        image: &wanted.image,
+        image_pull_secret: wanted.image_pull_secret.as_deref(),
+        words: &wanted.words,
+    });
     let labels = json!({ APP.0: APP.1, SCHEDULE_LABEL: wanted.name, LOCATION_LABEL: wanted.location });
     // What was missed by half an interval is better left to the next run.
     let late = (wanted.interval.as_secs() / 2).clamp(60, 3600);
@@ -163,16 +174,29 @@ fn cron_job(wanted: &Wanted) -> Value {
                         "action": "FailJob",
                         "onExitCodes": { "containerName": "backup", "operator": "In", "values": [2, 3, 4, 5] },
                     }] },
-                    "template": { "metadata": { "labels": labels }, "spec": pod(wanted) },
+                    "template": { "metadata": { "labels": labels }, "spec": pod },
                 },
             },
         },
     })
 }
 
-fn pod(wanted: &Wanted) -> Value {
+/// What differs between pods of ours.
+pub(crate) struct Pod<'a> {
+    /// ServiceAccount.
+    pub(crate) account: &'a str,
+    /// Image.
+    pub(crate) image: &'a str,
+    /// Secret to pull it with.
+    pub(crate) image_pull_secret: Option<&'a str>,
+    /// Words of the command line.
+    pub(crate) words: &'a [String],
+}
+
+/// A pod that runs this program as nobody.
+pub(crate) fn pod(wanted: &Pod<'_>) -> Value {
     let mut pod = json!({
-        "serviceAccountName": account(&wanted.name),
+        "serviceAccountName": wanted.account,
         "restartPolicy": "Never",
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": 60,
@@ -198,7 +222,7 @@ fn pod(wanted: &Wanted) -> Value {
         }],
         "volumes": [{ "name": "tmp", "emptyDir": {} }],
     });
-    if let Some(secret) = &wanted.image_pull_secret {
+    if let Some(secret) = wanted.image_pull_secret {
         pod["imagePullSecrets"] = json!([{ "name": secret }]);
     }
     pod

@@ -131,6 +131,12 @@ impl State {
             .filter(|_| !self.is_paused)
     }
 
+    /// The longest time from one run to the next, as far as the next dozen tells.
+    pub fn interval(&self, now: Timestamp) -> Option<SignedDuration> {
+        let times = Cron::parse(&self.expression).ok()?.upcoming(now, 12);
+        times.windows(2).map(|pair| pair[1].duration_since(pair[0])).max()
+    }
+
     /// How it is doing.
     pub fn status(&self, now: Timestamp) -> Status {
         let Ok(cron) = Cron::parse(&self.expression) else {

@@ -3,7 +3,8 @@
 use backup_engine::{
     api::{ApiClient, ApiError},
     clock,
-    schedule::{NAMESPACE, Run, Schedules, State, Status},
+    jobs::Followed,
+    schedule::{Run, Schedules, State, Status},
     velero::{Kind, Velero},
 };
 use backup_plan::cron::Cron;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use velero_model::{phase::Phase, source::VELERO_SCHEDULE, time};
 
-use super::runs;
+use super::{super::in_cluster, runs};
 use crate::{
     arguments::global::{EngineWord, OutputFormat},
     exit::{Exit, Failure},
@@ -225,7 +226,7 @@ pub(crate) async fn act(session: &Session, name: &str, action: ScheduleAction) -
             let velero = Velero::new(api, &session.common.velero_namespace);
             of_veleros(session, &velero, name, action).await
         }
-        _ => of_cron_jobs(session, &Schedules::new(&api), name, action).await,
+        _ => of_cron_jobs(session, &api, name, action).await,
     }
 }
 
@@ -303,10 +304,11 @@ fn done(session: &Session, name: &str, what: &str) -> Result<Exit, Failure> {
 
 async fn of_cron_jobs(
     session: &Session,
-    schedules: &Schedules<'_>,
+    api: &ApiClient,
     name: &str,
     action: ScheduleAction,
 ) -> Result<Exit, Failure> {
+    let schedules = Schedules::new(api);
     match action {
         ScheduleAction::Pause => {
             schedules.suspend(name, true).await?;
@@ -322,10 +324,30 @@ async fn of_cron_jobs(
             };
             let job = format!("{name}-{}", &time::compact(clock::now())[4..]);
             schedules.run(&cron_job, &job).await?;
-            view::say(&format!(
-                "next: `kubectl logs -f job/{job} -n {NAMESPACE}` shows how it is getting on"
-            ));
-            done(session, name, &format!("runs now as job/{job}"))
+            if !session.common.wait {
+                view::say(&in_cluster::how_to_follow(&job));
+                return done(session, name, &format!("runs now as job/{job}"));
+            }
+            match in_cluster::follow(api, &job, &session.cancel).await? {
+                Followed::Interrupted => {
+                    view::say(&format!("job/{job} goes on"));
+                    view::say(&in_cluster::how_to_follow(&job));
+                    Err(Failure::Interrupted)
+                }
+                Followed::Gone => Err(Failure::NotFound(format!(
+                    "job/{job} was deleted before it ended; `kubectl backup schedule run {name}` makes another"
+                ))),
+                Followed::Ended(ended) => {
+                    in_cluster::explain(&ended, &job);
+                    let exit = in_cluster::exit_of(&ended);
+                    let how = if exit == Exit::Done {
+                        "Completed".to_owned()
+                    } else {
+                        format!("ended with exit code {}", exit.code())
+                    };
+                    done(session, name, &format!("ran as job/{job}: {how}")).map(|_| exit)
+                }
+            }
         }
         ScheduleAction::Describe => Ok(Exit::Done),
         ScheduleAction::Delete => {
