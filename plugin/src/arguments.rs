@@ -31,6 +31,7 @@ pub(crate) mod restores;
 pub(crate) mod retention;
 pub(crate) mod schedule;
 pub(crate) mod scope;
+pub(crate) mod status;
 pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod volumes;
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     Policy(policy::Policy),
     Location(location::Location),
     Cluster(cluster::Cluster),
+    Status(status::Status),
+    Doctor(status::Doctor),
     Metrics(metrics::Metrics),
     Version(version::Version),
     Completion(completion::Completion),

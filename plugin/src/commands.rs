@@ -12,6 +12,7 @@ mod decide;
 mod delete;
 mod describe;
 mod diff;
+mod doctor;
 mod download;
 mod find;
 mod import;
@@ -28,6 +29,7 @@ mod restore;
 mod restores;
 mod retention;
 mod schedule;
+mod status;
 mod transferred;
 mod velero;
 mod verify;
@@ -201,6 +203,8 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::RemoveLocation { name } => location::remove(session, &name),
         Command::Cluster(request) => Box::pin(cluster::run(session, *request)).await,
         Command::ServeMetrics { bind, interval } => Box::pin(metrics::serve(session, bind, interval)).await,
+        Command::Status => Box::pin(status::run(session)).await,
+        Command::Doctor { file } => Box::pin(doctor::run(session, file.as_deref())).await,
         Command::Version { client } => version::run(session, client).await,
         Command::Completion(shell) => completion::script(shell).map(|()| Exit::Done),
     }

@@ -193,6 +193,10 @@ pub(crate) enum Command {
         bind: SocketAddr,
         interval: Duration,
     },
+    Status,
+    Doctor {
+        file: Option<PathBuf>,
+    },
     Version {
         client: bool,
     },
@@ -428,6 +432,10 @@ fn meaning(
                 interval: parsed,
             }
         }
+        Typed::Status(_) => Command::Status,
+        Typed::Doctor(doctor) => Command::Doctor {
+            file: doctor.file.map(|file| environment.working_folder.join(file)),
+        },
         Typed::Version(version) => Command::Version {
             client: version.client,
         },

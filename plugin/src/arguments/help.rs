@@ -26,7 +26,10 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Restore", &["restore", "restores"]),
     ("Choose volumes", &["volumes", "policy"]),
     ("Guard", &["cluster"]),
-    ("Set up", &["location", "metrics", "completion", "version"]),
+    (
+        "Set up",
+        &["location", "status", "doctor", "completion", "version"],
+    ),
 ];
 
 const EXAMPLES: &str =
@@ -128,7 +131,12 @@ mod tests {
     #[test]
     fn every_command_is_in_exactly_one_group() {
         let tree = tree();
-        let known: BTreeSet<_> = tree.get_subcommands().map(Command::get_name).collect();
+        // Those that only pods of ours are started with are hidden.
+        let known: BTreeSet<_> = tree
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+            .map(Command::get_name)
+            .collect();
         let grouped: Vec<_> = GROUPS
             .iter()
             .flat_map(|(_, names)| names.iter().copied())

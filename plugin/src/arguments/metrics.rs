@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 ///
 /// Runs in the cluster (manifests/metrics). Names and labels are Velero's, so alerts and dashboards made for it work.
 #[derive(Debug, Clone, Args)]
+#[command(hide = true)]
 pub(crate) struct Metrics {
     #[command(subcommand)]
     pub(crate) command: MetricsCommand,

@@ -90,6 +90,28 @@ pub(crate) async fn run(session: &Session, request: ExplainVolumes) -> Result<Ex
     Ok(exit)
 }
 
+/// Claims of the cluster, and those that no rule chooses.
+pub(super) async fn unprotected(session: &Session, api: &ApiClient) -> Result<(u64, u64), Failure> {
+    let request = ExplainVolumes {
+        within: Within::Everywhere,
+        pod: None,
+        place: None,
+    };
+    let worker = Worker {
+        words: String::new(),
+        is_velero: false,
+    };
+    let (_, rows) = Box::pin(look(session, api, &request, &worker)).await?;
+    // A claim that several pods mount is one.
+    let claims = |chosen_only: bool| -> BTreeSet<(&str, &str)> {
+        let rows = rows.iter().filter(|row| !chosen_only || row.is_chosen);
+        rows.filter_map(|row| Some((row.namespace.as_str(), row.claim.as_deref()?)))
+            .collect()
+    };
+    let (all, chosen) = (claims(false).len() as u64, claims(true).len() as u64);
+    Ok((all, all - chosen))
+}
+
 async fn worker(session: &Session, request: &ExplainVolumes) -> Result<Worker, Failure> {
     let Some(place) = &request.place else {
         let why = match session.common.engine {

@@ -139,6 +139,8 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
             ClusterCommand::DeleteStorage { .. } => of("cluster delete-storage", true, false, false, EVERY),
             ClusterCommand::Unprotect { .. } => of("cluster unprotect", true, false, false, EVERY),
         },
+        Typed::Status(_) => of("status", false, false, true, DOCUMENT),
+        Typed::Doctor(_) => of("doctor", false, false, false, DOCUMENT),
         Typed::Metrics(_) => of("metrics serve", false, false, false, TEXT),
         Typed::Version(_) => of("version", false, false, true, DOCUMENT),
         Typed::Completion(_) => of("completion", false, false, true, TEXT),

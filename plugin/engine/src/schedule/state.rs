@@ -137,6 +137,14 @@ impl State {
         times.windows(2).map(|pair| pair[1].duration_since(pair[0])).max()
     }
 
+    /// The run that is still at work although the next one was due: those that come due meanwhile are left out.
+    pub fn overrunning(&self, now: Timestamp) -> Option<&Run> {
+        let run = self.runs.first().filter(|run| run.status == "Running")?;
+        let cron = Cron::parse(&self.expression).ok()?;
+        let due = cron.next(run.started?)?.checked_add(LATE).ok()?;
+        (due < now).then_some(run)
+    }
+
     /// How it is doing.
     pub fn status(&self, now: Timestamp) -> Status {
         let Ok(cron) = Cron::parse(&self.expression) else {
@@ -213,6 +221,21 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_outlasts_its_interval_is_told() {
+        let state = State::of(&cron_job(&json!({})), &[job("2026-11-22T00:00:00Z", "Suspended")]);
+        let at = |text: &str| text.parse().unwrap();
+        assert!(state.overrunning(at("2026-11-22T23:00:00Z")).is_none());
+        assert_eq!(
+            state
+                .overrunning(at("2026-11-23T00:10:00Z"))
+                .map(|run| run.name.as_str()),
+            Some("nightly-Suspended")
+        );
+        let ended = State::of(&cron_job(&json!({})), &[job("2026-11-22T00:00:00Z", "Failed")]);
+        assert!(ended.overrunning(at("2026-11-23T00:10:00Z")).is_none());
+    }
+
+    #[test]
     fn a_schedule_in_one_word() {
         let now: Timestamp = "2026-11-22T06:00:00Z".parse().unwrap();
         let ran = json!({ "lastScheduleTime": "2026-11-22T00:00:00Z", "lastSuccessfulTime": "2026-11-22T00:01:00Z" });
@@ -244,6 +267,11 @@ mod tests {
             assert_eq!(state.status(now), expected, "{status}");
             assert_eq!(state.next(now).unwrap().to_string(), "2026-11-23T00:00:00Z");
         }
+        // A clock that was set back: what ran is in the future, and nothing is missed because of that.
+        let jumped = json!({ "lastScheduleTime": "2026-11-25T00:00:00Z" });
+        let state = State::of(&cron_job(&jumped), &[job("2026-11-25T00:00:00Z", "Complete")]);
+        assert_eq!(state.status(now), Status::Ok);
+        assert_eq!(state.next(now).unwrap().to_string(), "2026-11-23T00:00:00Z");
         let new = State::of(&cron_job(&json!({})), &[]);
         assert_eq!(new.status("2026-11-20T13:00:00Z".parse().unwrap()), Status::New);
         let mut paused = cron_job(&json!({}));

@@ -4,7 +4,7 @@ use backup_engine::{
     api::{ApiClient, ApiError},
     clock,
     jobs::Followed,
-    schedule::{Run, Schedules, State, Status},
+    schedule::{NAMESPACE, Run, Schedules, State, Status},
     velero::{Kind, Velero},
 };
 use backup_plan::cron::Cron;
@@ -91,9 +91,15 @@ fn of_state(state: &State, now: Timestamp) -> Row {
         last_good: state.last_good,
         location: state.location.clone(),
         paused: state.is_paused,
-        message: failed
-            .map(|run| format!("Job {}: {}", run.name, run.message))
-            .unwrap_or_default(),
+        message: match (failed, state.overrunning(now)) {
+            (Some(run), _) => format!("Job {}: {}", run.name, run.message),
+            (None, Some(run)) => format!(
+                "Job {} is still at work although the next run was due, and runs are left out meanwhile; make the interval longer \
+                 or the scope smaller, or end it with `kubectl delete job {} -n {NAMESPACE}`",
+                run.name, run.name
+            ),
+            (None, None) => String::new(),
+        },
         runs: state.runs.clone(),
     }
 }
@@ -172,7 +178,7 @@ pub(crate) async fn list(session: &Session) -> Result<Exit, Failure> {
     }
     for row in rows
         .iter()
-        .filter(|row| matches!(row.status, "Failing" | "Missed" | "Invalid"))
+        .filter(|row| matches!(row.status, "Failing" | "Missed" | "Invalid") || !row.message.is_empty())
     {
         let what = match row.status {
             "Missed" => "a run did not begin at its time; look at the cluster's controller manager and nodes",
