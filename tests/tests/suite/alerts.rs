@@ -1,4 +1,5 @@
-//! Alerting rules: Prometheus reads them, both forms say the same, and every figure that they ask for is served.
+//! Alerting rules: Prometheus reads them, and both forms say the same. That what they ask for is served is seen where it is
+//! served (`tests/tests/velero/metrics.rs`).
 
 use std::collections::BTreeSet;
 use std::io::Write;

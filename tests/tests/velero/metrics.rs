@@ -10,7 +10,7 @@ use backup_tests::cluster::{Cluster, free_port};
 use backup_tests::plugin::{Plugin, Running};
 use backup_tests::store::Store;
 use backup_tests::velero::Velero;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Metric families of one scrape: name of the samples to names of their labels.
 type Families = BTreeMap<String, BTreeSet<String>>;
@@ -202,8 +202,26 @@ fn names_labels_and_figures_are_veleros() -> Result<()> {
         "{text}"
     );
 
+    serves_what_the_alerts_ask_for(&text)?;
     same_as_velero(&cluster, &store, &text)?;
     a_location_that_vanishes(&cluster, &exporter)
+}
+
+fn serves_what_the_alerts_ask_for(text: &str) -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/alerts/rules.yaml");
+    let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
+    let served = families(text);
+    let mut asked = BTreeSet::new();
+    for rule in rules["groups"][0]["rules"].as_array().context("rules")? {
+        let expression = rule["expr"].as_str().context("expr")?;
+        let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        asked.extend(words.filter(|word| word.starts_with("velero_") || word.starts_with("kubectl_")));
+    }
+    assert!(asked.len() >= 9, "{asked:?}");
+    for name in asked {
+        ensure!(served.contains_key(name), "{name} is not served: {text}");
+    }
+    Ok(())
 }
 
 fn same_as_velero(cluster: &Cluster, store: &Store, ours: &str) -> Result<()> {
