@@ -64,7 +64,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, help_heading = COMMON)]
     pub(crate) yes: bool,
 
-    /// Wait for the end; with =false only Velero's work goes on without this program.
+    /// Wait for the end; with =false Velero's work, and Jobs in the cluster, go on without this program.
     #[arg(
         long,
         global = true,

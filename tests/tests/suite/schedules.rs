@@ -1,6 +1,7 @@
 //! Schedules on a node: a CronJob fires by itself, runs in the cluster are followed and stopped, and Prometheus hears of it.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +9,8 @@ use backup_tests::image;
 use backup_tests::node::Node;
 use backup_tests::plugin::{self, Plugin};
 use backup_tests::store::Store;
+use flate2::read::MultiGzDecoder;
+use serde_json::{Value, json};
 
 const NAMESPACE: &str = "kubectl-backup";
 
@@ -142,6 +145,36 @@ fn a_run_is_stopped(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> 
     no_run_is_left(node)
 }
 
+/// `status` names the parts that run, and a support bundle has the logs of their pods without what they log in with.
+fn the_whole_is_seen(plugin: &Plugin) -> Result<()> {
+    let status = plugin.run(["status", "-o", "json"])?;
+    let status: Value = serde_json::from_str(&status.stdout)?;
+    let metrics = json!({ "namespace": NAMESPACE, "name": "backup-metrics", "image": image::suite_name()?, "ready": 1, "wanted": 1 });
+    let workloads = status["parts"]["workloads"].as_array().context("workloads")?;
+    ensure!(workloads.contains(&metrics), "{status:#}");
+    let file = plugin.home().join("bundle.tar.gz");
+    plugin
+        .run(["doctor", "--file", file.to_str().context("not UTF-8")?])?
+        .ok();
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(std::fs::File::open(&file)?));
+    let mut logs = String::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.to_string_lossy().into_owned();
+        let mut text = String::new();
+        entry.read_to_string(&mut text)?;
+        ensure!(!text.contains("tester-secret-key"), "{path}");
+        if path.contains("/logs/") {
+            logs.push_str(&text);
+        }
+    }
+    ensure!(
+        logs.contains("engine direct") && logs.contains("metrics at http://"),
+        "{logs}"
+    );
+    Ok(())
+}
+
 fn a_schedule_fires(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> Result<()> {
     let cluster = node.cluster();
     let begun = Instant::now();
@@ -212,6 +245,7 @@ fn a_schedule_fires(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> 
         }
         std::thread::sleep(Duration::from_millis(500));
     }
+    the_whole_is_seen(plugin)?;
     plugin.run(["schedule", "delete", "minutely"])?.ok();
     cluster
         .kubectl_ok(&["delete", "-k", manifests, "--timeout=60s"])
