@@ -128,10 +128,10 @@ fn names_labels_and_figures_are_veleros() -> Result<()> {
         Some(1.0),
         "{text}"
     );
-    assert_eq!(
-        value(&text, "velero_backup_success_total{schedule=\"nightly\"}"),
-        Some(0.0)
-    );
+    for count in ["backup_success", "restore_success"] {
+        let sample = format!("velero_{count}_total{{schedule=\"nightly\"}}");
+        assert_eq!(value(&text, &sample), Some(0.0), "{sample}");
+    }
     assert_eq!(
         value(
             &text,

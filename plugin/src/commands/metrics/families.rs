@@ -321,6 +321,10 @@ impl Families {
                 &self.partial_failures,
                 &self.failures,
                 &self.warnings,
+                &self.restore_attempts,
+                &self.restore_successes,
+                &self.restore_partial_failures,
+                &self.restore_failures,
             ] {
                 drop(count.get_or_create(&label));
             }
