@@ -1,7 +1,7 @@
 //! Following a Job: the logs of its pods as they come, what keeps them from starting, and how it ended.
 //!
 //! In comes the name of a Job in our namespace; lines go to the caller, out comes a [`Followed`]. An API server that is away for
-//! a while is waited for by the client; a log that breaks off is taken up where it was, as far as its times tell.
+//! a while is waited for by the client; a log that breaks off is said to, and not taken up again: the Job's end is what counts.
 
 use std::{collections::BTreeSet, time::Duration};
 
