@@ -6,8 +6,10 @@
 //! on bounded memory whatever a backup's size, on a single object costing a few ranged reads where our index is there,
 //! and on nothing becoming visible or invisible by halves: the marker is put last and deleted first.
 
+mod census;
 mod decisions;
 mod delete;
+mod dispose;
 mod error;
 mod find;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod volume_data;
 
 pub use decisions::{Decided, decide};
 pub use delete::{DeleteOptions, DeleteSummary, delete, resume_deletion};
+pub use dispose::{Belongings, Disposal, Ended, belongings, dispose};
 pub use error::CatalogError;
 pub use find::{Finds, Found, find};
 pub use kinds::kinds_from_directory;

@@ -1,7 +1,8 @@
 //! Where everything lies under a location's prefix.
 //!
 //! Source: Velero's `object_store_layout.go`. Velero calls a location invalid when it meets another first-level folder
-//! than these, so nothing of ours ever makes one; our own files lie inside `backups/<name>/` and `restores/<name>/`.
+//! than these, so nothing of ours ever makes one; our own files lie inside `backups/<name>/` and `restores/<name>/`, and
+//! recovery tickets of whole clusters, which outlive every backup, in `metadata/`, which Velero tolerates and does not use.
 
 use jiff::Timestamp;
 
@@ -15,6 +16,9 @@ pub const BACKUPS: &str = "backups/";
 
 /// Prefix of all restore records.
 pub const RESTORES: &str = "restores/";
+
+/// Beginning of the keys of recovery tickets.
+pub const RECOVERY: &str = "metadata/recovery-";
 
 /// File name of the marker that makes a backup visible, put last and deleted first.
 pub const MARKER: &str = "velero-backup.json";

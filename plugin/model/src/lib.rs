@@ -22,6 +22,7 @@ pub mod name;
 pub mod note;
 pub mod outcome;
 pub mod phase;
+pub mod recovery;
 pub mod resource;
 pub mod resource_list;
 pub mod restore_record;

@@ -12,6 +12,7 @@ pub mod glob;
 mod hash;
 pub mod human;
 pub mod kinds;
+pub mod ownership;
 pub mod related;
 pub mod resource_names;
 pub mod restore;

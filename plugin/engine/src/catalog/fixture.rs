@@ -4,6 +4,8 @@
 //! Velero write. Its bucket counts the bytes and calls of reads, gives every key an age, and can keep locked versions.
 
 mod bucket;
+mod versioned;
 mod write;
 
+pub(crate) use versioned::Versioned;
 pub(crate) use write::{Fixture, gz_json, json, kind, name};

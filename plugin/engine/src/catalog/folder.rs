@@ -61,7 +61,7 @@ pub(super) enum State {
 
 impl Folder {
     /// Adds a key that lies in the folder.
-    fn add(&mut self, keys: BackupKeys<'_>, info: &ObjectInfo) {
+    pub(super) fn add(&mut self, keys: BackupKeys<'_>, info: &ObjectInfo) {
         self.bytes += info.size;
         self.keys += 1;
         self.marker |= info.key == keys.marker();

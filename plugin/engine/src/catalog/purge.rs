@@ -1,13 +1,18 @@
 //! The one way by which stored files are removed for good.
 //!
-//! In comes a folder of one backup or one restore; out goes what was removed and what was not, key by key. Keys first,
-//! so that nothing is visible any more; then older versions, delete markers and unfinished uploads where the store has
-//! them. A version that a lock keeps stays hidden: the delete marker over it is left.
+//! In comes a folder of one backup or one restore, or for the disposal of a whole cluster a folder and what in it is meant;
+//! out goes what was removed and what was not, key by key. Keys first, so that nothing is visible any more; then older
+//! versions, delete markers and unfinished uploads where the store has them. A version that a lock keeps stays hidden: the
+//! delete marker over it is left. One key may be named to go last of all, with its versions: as long as anything is left,
+//! it says whose that is.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use velero_model::layout::{BACKUPS, RESTORES};
+use velero_model::{
+    api::storage_work::Locked,
+    layout::{BACKUPS, RESTORES},
+};
 
 use super::error::CatalogError;
 use crate::storage::{At, Bucket, ObjectVersion, StorageError, delete_all};
@@ -24,6 +29,8 @@ pub struct Purged {
     pub bytes: u64,
     /// Older versions and delete markers removed.
     pub versions: u64,
+    /// Delete markers among them.
+    pub delete_markers: u64,
     /// Unfinished uploads removed.
     pub uploads: u64,
     /// What an object lock keeps, as sentences.
@@ -32,6 +39,10 @@ pub struct Purged {
     pub failures: Vec<String>,
     /// What could not be looked for, as sentences.
     pub warnings: Vec<String>,
+    /// What an object lock keeps, and until when.
+    pub locks: Vec<Locked>,
+    /// Whether something failed because a right is missing.
+    pub is_denied: bool,
 }
 
 impl Purged {
@@ -45,16 +56,28 @@ impl Purged {
         self.keys += other.keys;
         self.bytes += other.bytes;
         self.versions += other.versions;
+        self.delete_markers += other.delete_markers;
         self.uploads += other.uploads;
         self.locked.extend(other.locked);
         self.failures.extend(other.failures);
         self.warnings.extend(other.warnings);
+        self.locks.extend(other.locks);
+        self.is_denied |= other.is_denied;
     }
 
-    fn refuse(&mut self, error: &StorageError) {
+    pub(super) fn refuse(&mut self, error: &StorageError) {
         match error {
-            StorageError::Locked { .. } => self.locked.push(error.to_string()),
-            _ => self.failures.push(error.to_string()),
+            StorageError::Locked { at, until } => {
+                self.locked.push(error.to_string());
+                self.locks.push(Locked {
+                    key: at.key.clone(),
+                    until: *until,
+                });
+            }
+            _ => {
+                self.failures.push(error.to_string());
+                self.is_denied |= matches!(error, StorageError::AccessDenied { .. });
+            }
         }
     }
 }
@@ -69,42 +92,90 @@ pub async fn purge(
     folder: &str,
     last: Option<&str>,
 ) -> Result<Purged, CatalogError> {
-    let at = || At::new("delete", folder, &bucket.describe());
     let inside = [BACKUPS, RESTORES]
         .iter()
         .any(|root| folder.starts_with(root) && folder.len() > root.len() + 1);
     if !inside || !folder.ends_with('/') {
         return Err(StorageError::BadKey {
-            at: at(),
+            at: At::new("delete", folder, &bucket.describe()),
             reason: "it is no folder of a backup or restore",
         }
         .into());
     }
+    clear(bucket, folder, &|_| true, last).await
+}
+
+/// Removes what lies below a prefix and `belongs`, the key `last` at the very end and only when nothing failed before.
+///
+/// # Errors
+/// As [`purge`].
+pub(super) async fn clear(
+    bucket: &Arc<dyn Bucket>,
+    prefix: &str,
+    belongs: &(dyn Fn(&str) -> bool + Sync),
+    last: Option<&str>,
+) -> Result<Purged, CatalogError> {
     if bucket.read_only() {
-        return Err(StorageError::ReadOnly { at: at() }.into());
+        let at = At::new("delete", prefix, &bucket.describe());
+        return Err(StorageError::ReadOnly { at }.into());
     }
+    let is_last = |key: &str| last == Some(key);
     let mut purged = Purged::default();
     let mut keys = Vec::new();
-    let mut has_last = false;
-    let mut found = bucket.list(folder);
+    let mut last_size = None;
+    let mut found = bucket.list(prefix);
     while let Some(info) = found.try_next().await? {
-        purged.bytes += info.size;
-        if last == Some(info.key.as_str()) {
-            has_last = true;
+        if !belongs(&info.key) {
+            continue;
+        }
+        if is_last(&info.key) {
+            last_size = Some(info.size);
         } else {
+            purged.bytes += info.size;
             keys.push(info.key);
         }
     }
     remove_keys(bucket, keys, &mut purged).await;
+    let versions = versions(bucket, prefix, &mut purged).await;
+    let versions = versions.into_iter().filter(|version| belongs(&version.key));
+    let (of_last, versions): (Vec<_>, Vec<_>) = versions.partition(|version| is_last(&version.key));
+    remove_versions(bucket, versions, &mut purged).await;
+    remove_uploads(bucket, prefix, belongs, &mut purged).await;
     if let Some(last) = last
-        && has_last
         && purged.is_complete()
     {
-        remove_keys(bucket, vec![last.to_owned()], &mut purged).await;
+        remove_last(bucket, last, last_size, of_last, &mut purged).await;
     }
-    remove_versions(bucket, folder, &mut purged).await;
-    remove_uploads(bucket, folder, &mut purged).await;
     Ok(purged)
+}
+
+/// The last key goes without a delete marker where there are versions, so that there is no moment in which something of
+/// it is there and nobody sees it.
+async fn remove_last(
+    bucket: &Arc<dyn Bucket>,
+    last: &str,
+    size: Option<u64>,
+    versions: Vec<ObjectVersion>,
+    purged: &mut Purged,
+) {
+    let (current, older): (Vec<_>, Vec<_>) = versions
+        .into_iter()
+        .partition(|version| version.is_latest && !version.is_delete_marker);
+    remove_versions(bucket, older, purged).await;
+    if !purged.is_complete() {
+        return;
+    }
+    if current.is_empty() {
+        if size.is_some() {
+            remove_keys(bucket, vec![last.to_owned()], purged).await;
+        }
+    } else {
+        remove_each(bucket, current, purged).await;
+        purged.keys += u64::from(purged.is_complete());
+    }
+    if purged.is_complete() {
+        purged.bytes += size.unwrap_or_default();
+    }
 }
 
 async fn remove_keys(bucket: &Arc<dyn Bucket>, keys: Vec<String>, purged: &mut Purged) {
@@ -116,17 +187,20 @@ async fn remove_keys(bucket: &Arc<dyn Bucket>, keys: Vec<String>, purged: &mut P
     }
 }
 
-async fn remove_versions(bucket: &Arc<dyn Bucket>, folder: &str, purged: &mut Purged) {
-    let versions = match bucket.list_versions(folder).await {
+async fn versions(bucket: &Arc<dyn Bucket>, prefix: &str, purged: &mut Purged) -> Vec<ObjectVersion> {
+    match bucket.list_versions(prefix).await {
         Ok(versions) => versions,
-        Err(StorageError::Unsupported { .. }) => return,
+        Err(StorageError::Unsupported { .. }) => Vec::new(),
         Err(error) => {
             purged
                 .warnings
                 .push(format!("older versions may remain: {error}"));
-            return;
+            Vec::new()
         }
-    };
+    }
+}
+
+async fn remove_versions(bucket: &Arc<dyn Bucket>, versions: Vec<ObjectVersion>, purged: &mut Purged) {
     // A key that is still visible because its deletion was refused keeps its versions too.
     let (markers, versions): (Vec<_>, Vec<_>) =
         versions.into_iter().partition(|version| version.is_delete_marker);
@@ -147,24 +221,32 @@ async fn remove_each(
     let mut results = stream::iter(versions)
         .map(|version| async move {
             let result = bucket.delete_version(&version.key, &version.version).await;
-            (version.key, result)
+            (version, result)
         })
         .buffer_unordered(IN_FLIGHT);
     let mut kept = BTreeSet::new();
-    while let Some((key, result)) = results.next().await {
+    while let Some((version, result)) = results.next().await {
         match result {
-            Ok(()) => purged.versions += 1,
+            Ok(()) => {
+                purged.versions += 1;
+                purged.delete_markers += u64::from(version.is_delete_marker);
+            }
             Err(error) => {
                 purged.refuse(&error);
-                kept.insert(key);
+                kept.insert(version.key);
             }
         }
     }
     kept
 }
 
-async fn remove_uploads(bucket: &Arc<dyn Bucket>, folder: &str, purged: &mut Purged) {
-    let uploads = match bucket.list_uploads(folder).await {
+async fn remove_uploads(
+    bucket: &Arc<dyn Bucket>,
+    prefix: &str,
+    belongs: &(dyn Fn(&str) -> bool + Sync),
+    purged: &mut Purged,
+) {
+    let uploads = match bucket.list_uploads(prefix).await {
         Ok(uploads) => uploads,
         Err(StorageError::Unsupported { .. }) => return,
         Err(error) => {
@@ -174,8 +256,8 @@ async fn remove_uploads(bucket: &Arc<dyn Bucket>, folder: &str, purged: &mut Pur
             return;
         }
     };
-    for upload in uploads {
-        match bucket.abort_upload(&upload).await {
+    for upload in uploads.iter().filter(|upload| belongs(&upload.key)) {
+        match bucket.abort_upload(upload).await {
             Ok(()) => purged.uploads += 1,
             Err(error) => purged.refuse(&error),
         }
