@@ -7,6 +7,7 @@ mod annotator;
 mod bodies;
 mod certificates;
 mod gate_alone;
+mod gate_cold;
 mod gate_commands;
 mod gate_floor;
 mod gate_guard;
