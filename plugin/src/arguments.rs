@@ -20,6 +20,7 @@ pub(crate) mod global;
 pub(crate) mod help;
 pub(crate) mod hold;
 pub(crate) mod import;
+pub(crate) mod lifecycle;
 pub(crate) mod list;
 pub(crate) mod location;
 pub(crate) mod logs;
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     Policy(policy::Policy),
     Location(location::Location),
     Cluster(cluster::Cluster),
+    Enable(lifecycle::Enable),
+    Upgrade(lifecycle::Upgrade),
+    Disable(lifecycle::Disable),
     Status(status::Status),
     Doctor(status::Doctor),
     Metrics(metrics::Metrics),

@@ -12,8 +12,10 @@ mod decide;
 mod delete;
 mod describe;
 mod diff;
+mod disable;
 mod doctor;
 mod download;
+mod enable;
 mod find;
 mod import;
 mod in_cluster;
@@ -31,6 +33,7 @@ mod retention;
 mod schedule;
 mod status;
 mod transferred;
+mod upgrade;
 mod velero;
 mod verify;
 mod version;
@@ -203,6 +206,9 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::RemoveLocation { name } => location::remove(session, &name),
         Command::Cluster(request) => Box::pin(cluster::run(session, *request)).await,
         Command::ServeMetrics { bind, interval } => Box::pin(metrics::serve(session, bind, interval)).await,
+        Command::Enable(request) => Box::pin(enable::run(session, *request)).await,
+        Command::Upgrade { image } => Box::pin(upgrade::run(session, image)).await,
+        Command::Disable { storage } => Box::pin(disable::run(session, storage)).await,
         Command::Status => Box::pin(status::run(session)).await,
         Command::Doctor { file } => Box::pin(doctor::run(session, file.as_deref())).await,
         Command::Version { client } => version::run(session, client).await,

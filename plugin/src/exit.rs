@@ -20,7 +20,8 @@ use std::{error::Error, io, process::ExitCode, time::Duration};
 
 use backup_engine::{
     api::ApiError, backup::BackupError, catalog::CatalogError, clusters::ClustersError, diff::DiffError,
-    location::LocationError, restore::RestoreError, storage::StorageError, velero::VeleroError,
+    lifecycle::LifecycleError, location::LocationError, restore::RestoreError, storage::StorageError,
+    velero::VeleroError,
 };
 use backup_plan::resource_names::UnknownResource;
 use thiserror::Error;
@@ -128,6 +129,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Clusters(#[from] ClustersError),
     #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+    #[error(transparent)]
     Kind(#[from] UnknownResource),
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
@@ -172,6 +175,7 @@ impl Failure {
             Self::Diff(error) => of_diff(error),
             Self::Velero(error) => of_velero(error),
             Self::Clusters(error) => of_clusters(error),
+            Self::Lifecycle(error) => of_lifecycle(error),
             Self::Kind(_) | Self::Usage(_) => Exit::Usage,
             Self::Output(_) | Self::Document(_) | Self::Local { .. } | Self::Damaged(_) => Exit::Failed,
             Self::Refused(_) => Exit::Refused,
@@ -322,6 +326,14 @@ fn of_catalog(error: &CatalogError) -> Exit {
         CatalogError::Local { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NotFound,
         CatalogError::Interrupted => Exit::Interrupted,
         _ => Exit::Failed,
+    }
+}
+
+fn of_lifecycle(error: &LifecycleError) -> Exit {
+    match error {
+        LifecycleError::Api(error) => of_api(error),
+        LifecycleError::Late { .. } => Exit::TimedOut,
+        LifecycleError::Manifest { .. } => Exit::Failed,
     }
 }
 

@@ -10,6 +10,7 @@ mod create;
 mod diff;
 mod fields;
 mod in_cluster;
+mod lifecycle;
 mod object;
 mod place;
 mod restore;
@@ -37,6 +38,7 @@ pub(crate) use self::{
     create::Create,
     diff::Diff,
     in_cluster::{InCluster, Pods},
+    lifecycle::Enable,
     object::ObjectWord,
     place::{Place, of as place_of},
     restore::{ModifierSource, Restore, RestoreSource},
@@ -50,6 +52,7 @@ use crate::arguments::{
     completion::Shell,
     environment::Environment,
     global::{EngineWord, Global, OutputFormat},
+    lifecycle::StorageWord,
     list::SortBy,
     location::LocationCommand,
     metrics::MetricsCommand,
@@ -192,6 +195,13 @@ pub(crate) enum Command {
     ServeMetrics {
         bind: SocketAddr,
         interval: Duration,
+    },
+    Enable(Box<Enable>),
+    Upgrade {
+        image: Option<String>,
+    },
+    Disable {
+        storage: Option<StorageWord>,
     },
     Status,
     Doctor {
@@ -432,6 +442,13 @@ fn meaning(
                 interval: parsed,
             }
         }
+        Typed::Enable(typed) => {
+            Command::Enable(Box::new(lifecycle::enable(typed, place(), global, environment)?))
+        }
+        Typed::Upgrade(typed) => Command::Upgrade { image: typed.image },
+        Typed::Disable(typed) => Command::Disable {
+            storage: typed.backup_storage,
+        },
         Typed::Status(_) => Command::Status,
         Typed::Doctor(doctor) => Command::Doctor {
             file: doctor.file.map(|file| environment.working_folder.join(file)),

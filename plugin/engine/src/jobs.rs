@@ -87,22 +87,25 @@ pub async fn remove(api: &ApiClient, name: &str) -> Result<(), ApiError> {
         &format!("{RUN_LABEL}={name}"),
     )
     .await?;
-    let schedules = Schedules::new(api).all().await?;
+    let schedules = Schedules::new(api);
+    let states = schedules.all().await?;
     for secret in secrets {
-        let location = secret["metadata"]["labels"][LOCATION_LABEL].as_str();
-        // A schedule that was made meanwhile lives on it.
-        if !schedules
-            .iter()
-            .any(|state| Some(state.location.as_str()) == location)
-        {
+        let location = secret["metadata"]["labels"][LOCATION_LABEL]
+            .as_str()
+            .unwrap_or_default();
+        // A schedule that was made meanwhile lives on it, or what removes expired backups.
+        let is_used = states.iter().any(|state| state.location == location)
+            || schedules.has_retention(location).await?;
+        if !is_used {
             let name = secret["metadata"]["name"].as_str().unwrap_or_default();
             let secrets = kind("", "secrets", "Secret", true);
             api.delete(&object_path(&secrets, Some(NAMESPACE), name)).await?;
         }
     }
     let options = json!({ "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background" });
-    let role = json!({ "kind": "ClusterRole", "metadata": { "name": objects::role_name(name) } });
-    api.delete_with(&path_of(&role), options.to_string().into()).await
+    let roles = kind("rbac.authorization.k8s.io", "clusterroles", "ClusterRole", false);
+    let path = object_path(&roles, None, &objects::role_name(name));
+    api.delete_with(&path, options.to_string().into()).await
 }
 
 /// Takes away what ended runs have left because nobody waited for them.

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod clusters;
 pub mod diff;
 pub mod jobs;
+pub mod lifecycle;
 pub mod location;
 pub mod overview;
 pub mod parts;

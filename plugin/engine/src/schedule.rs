@@ -18,6 +18,7 @@ pub use self::{
 };
 use crate::{
     api::{ApiClient, ApiError, ListRequest, PatchKind, object_path},
+    lifecycle::shipped::retention_name,
     location::{Location, LocationError, in_cluster},
 };
 
@@ -50,30 +51,25 @@ fn jobs() -> ApiKind {
     kind("batch", "jobs", "Job", true)
 }
 
-/// Path of an object that was made by [`objects`].
+/// Path of an object that we write: what it says of itself is enough, for kinds whose plural is regular.
 pub(crate) fn path_of(object: &Value) -> String {
-    let text = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let api_version = text(&object["apiVersion"]);
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let kind = text(&object["kind"]);
+    let singular = kind.to_lowercase();
+    let namespace = object["metadata"]["namespace"].as_str();
+    let api = ApiKind {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        plural: match singular.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{singular}s"),
+        },
+        kind,
+        namespaced: namespace.is_some(),
     };
-    let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
-    let api = match text("/kind") {
-        "Namespace" => kind("", "namespaces", "Namespace", false),
-        "Job" => jobs(),
-        "Secret" => kind("", "secrets", "Secret", true),
-        "ServiceAccount" => kind("", "serviceaccounts", "ServiceAccount", true),
-        "ClusterRole" => kind("rbac.authorization.k8s.io", "clusterroles", "ClusterRole", false),
-        "ClusterRoleBinding" => kind(
-            "rbac.authorization.k8s.io",
-            "clusterrolebindings",
-            "ClusterRoleBinding",
-            false,
-        ),
-        _ => cron_jobs(),
-    };
-    object_path(&api, Some(namespace).filter(|_| api.namespaced), name)
+    object_path(&api, namespace, &text(&object["metadata"]["name"]))
 }
 
 /// The schedules of one cluster.
@@ -240,12 +236,22 @@ impl<'a> Schedules<'a> {
         for object in objects::rights(name) {
             self.api.delete(&path_of(&object)).await?;
         }
-        if let Some(location) = location.filter(|_| !is_shared) {
-            let secret = json!({
-                "kind": "Secret", "metadata": { "name": location_secret_name(&location), "namespace": NAMESPACE }
-            });
-            self.api.delete(&path_of(&secret)).await?;
+        if let Some(location) = location.filter(|_| !is_shared)
+            && !self.has_retention(&location).await?
+        {
+            let secrets = kind("", "secrets", "Secret", true);
+            let path = object_path(&secrets, Some(NAMESPACE), &location_secret_name(&location));
+            self.api.delete(&path).await?;
         }
         Ok(())
+    }
+
+    /// Whether expired backups of a location are removed in the cluster: that lives on its Secret, too.
+    ///
+    /// # Errors
+    /// As [`Self::cron_job`].
+    pub(crate) async fn has_retention(&self, location: &str) -> Result<bool, ApiError> {
+        let path = object_path(&cron_jobs(), Some(NAMESPACE), &retention_name(location));
+        Ok(self.read(&path).await?.is_some())
     }
 }

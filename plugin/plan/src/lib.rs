@@ -21,4 +21,5 @@ pub mod rule;
 pub mod scope;
 pub mod selector;
 pub mod tally;
+pub mod versions;
 pub mod volumes;

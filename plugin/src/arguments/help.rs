@@ -28,7 +28,16 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Guard", &["cluster"]),
     (
         "Set up",
-        &["location", "status", "doctor", "completion", "version"],
+        &[
+            "location",
+            "enable",
+            "upgrade",
+            "disable",
+            "status",
+            "doctor",
+            "completion",
+            "version",
+        ],
     ),
 ];
 

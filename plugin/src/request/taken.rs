@@ -79,7 +79,14 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         ),
         wait: matches!(
             command,
-            "create" | "restore" | "delete" | "schedule run" | "cluster retain" | "cluster delete-storage"
+            "create"
+                | "restore"
+                | "delete"
+                | "enable"
+                | "upgrade"
+                | "schedule run"
+                | "cluster retain"
+                | "cluster delete-storage"
         ),
         outputs,
     };
@@ -139,6 +146,9 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
             ClusterCommand::DeleteStorage { .. } => of("cluster delete-storage", true, false, false, EVERY),
             ClusterCommand::Unprotect { .. } => of("cluster unprotect", true, false, false, EVERY),
         },
+        Typed::Enable(_) => of("enable", false, false, true, EVERY),
+        Typed::Upgrade(_) => of("upgrade", false, false, false, EVERY),
+        Typed::Disable(_) => of("disable", false, false, false, EVERY),
         Typed::Status(_) => of("status", false, false, true, DOCUMENT),
         Typed::Doctor(_) => of("doctor", false, false, false, DOCUMENT),
         Typed::Metrics(_) => of("metrics serve", false, false, false, TEXT),

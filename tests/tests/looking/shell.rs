@@ -153,7 +153,7 @@ fn every_command_explains_itself() -> Result<()> {
         .iter()
         .flat_map(|heading| commands(&overview.stdout, heading))
         .collect();
-    assert_eq!(names.len(), 20, "{names:?}");
+    assert_eq!(names.len(), 23, "{names:?}");
     let mut below = 0;
     for name in &names {
         let short = plugin

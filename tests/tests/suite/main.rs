@@ -2,6 +2,7 @@
 
 mod alerts;
 mod image;
+mod lifecycle;
 mod manifests;
 mod node;
 mod running;

@@ -1,28 +1,17 @@
-//! The suite on a node, installed and taken away as its users do it: image imported, manifests applied by kubectl.
+//! The suite on a node, installed and taken away as its users do it: image imported, `enable`, and `disable` at the end.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backup_tests::cluster_api::{self, Workload};
 use backup_tests::image;
 use backup_tests::node::{BUSYBOX, Node};
-use backup_tests::plugin;
+use backup_tests::plugin::{self, Plugin};
 use serde_json::{Value, json};
 use velero_model::api::{ACCEPTED, BACKUP_VOLUMES, PROTECTED};
 
 const NAMESPACE: &str = "kubectl-backup";
-
-fn manifests(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../manifests")
-        .join(name)
-}
-
-fn words(path: &Path) -> Result<&str> {
-    path.to_str().context("not UTF-8")
-}
 
 /// A pod with a claim, which a label of its namespace opts in.
 fn pod(namespace: &str, name: &str) -> Value {
@@ -50,6 +39,8 @@ fn replicas(node: &Node) -> Result<Vec<String>> {
         "pods",
         "-n",
         NAMESPACE,
+        "-l",
+        "app.kubernetes.io/name=backup-webhook",
         "-o",
         "jsonpath={.items[*].metadata.name}",
     ])?;
@@ -87,9 +78,9 @@ fn the_suite_is_installed_works_and_goes_without_a_trace() -> Result<()> {
     ]);
     node.import(&image::suite(&binaries)?)?;
     cluster_api::install(cluster)?;
-    let suite = manifests("");
-    cluster.kubectl_ok(&["apply", "-k", words(&suite)?])?;
-    node.wait_for_deployment(NAMESPACE, "backup-webhook")?;
+    let plugin = Plugin::bare()?.with_kubeconfig(cluster.kubeconfig())?;
+    // Comes back when everything is ready.
+    plugin.run(["enable"])?.ok().stdout_has("0 configured");
     assert_eq!(replicas(&node)?.len(), 2, "{}", node.state_of(NAMESPACE));
     cluster
         .wait_until("the configurations to trust the server", |_| is_trusted(&node))
@@ -99,7 +90,8 @@ fn the_suite_is_installed_works_and_goes_without_a_trace() -> Result<()> {
     holds_an_undecided_cluster(&node)?;
     goes_on_with_one_replica(&node)?;
     the_plugin_runs_from_the_image(&node)?;
-    goes_without_a_trace(&node)
+    plugin.run(["enable"])?.ok().stdout_has("0 created");
+    goes_without_a_trace(&node, &plugin)
 }
 
 fn annotates(node: &Node) -> Result<()> {
@@ -171,41 +163,39 @@ fn goes_on_with_one_replica(node: &Node) -> Result<()> {
 }
 
 fn the_plugin_runs_from_the_image(node: &Node) -> Result<()> {
-    let printed = node.cluster().kubectl_ok(&[
+    let cluster = node.cluster();
+    cluster.kubectl_ok(&[
         "run",
         "plugin",
         "-n",
         "default",
         &format!("--image={}", image::suite_name()?),
         "--restart=Never",
-        "--quiet",
-        "--attach",
-        "--rm",
         "--",
         "--version",
-    ]);
-    let printed = printed.with_context(|| node.state_of("default"))?;
+    ])?;
+    // Attaching to what ends at once may come too late for its only line.
+    let done = cluster.wait_until("the plugin's pod to end", |cluster| {
+        let pod = cluster.get("/api/v1/namespaces/default/pods/plugin")?;
+        Ok(pod.is_some_and(|pod| pod["status"]["phase"] == "Succeeded"))
+    });
+    done.with_context(|| node.state_of("default"))?;
+    let printed = cluster.kubectl_ok(&["logs", "plugin", "-n", "default"])?;
     ensure!(printed.contains(env!("CARGO_PKG_VERSION")), "{printed}");
     Ok(())
 }
 
-/// As the README says: webhook configurations first, then the rest.
-fn goes_without_a_trace(node: &Node) -> Result<()> {
+fn goes_without_a_trace(node: &Node, plugin: &Plugin) -> Result<()> {
     let cluster = node.cluster();
     let ours = "app.kubernetes.io/part-of=kubectl-backup";
-    cluster.kubectl_ok(&[
-        "delete",
-        "mutatingwebhookconfigurations,validatingwebhookconfigurations",
-        "-l",
-        ours,
-    ])?;
-    cluster.kubectl_ok(&[
-        "delete",
-        "-k",
-        words(&manifests(""))?,
-        "--ignore-not-found",
-        "--timeout=120s",
-    ])?;
+    plugin
+        .run(["disable"])?
+        .exits(4)
+        .stderr_has("kubectl backup cluster unprotect prod -n shop");
+    plugin
+        .run(["cluster", "unprotect", "prod", "-n", "shop", "--yes"])?
+        .ok();
+    plugin.run(["disable"])?.ok();
     for kind in [
         "mutatingwebhookconfigurations",
         "validatingwebhookconfigurations",
@@ -221,11 +211,10 @@ fn goes_without_a_trace(node: &Node) -> Result<()> {
     }
     let namespaces = cluster.kubectl_ok(&["get", "namespaces", "-o", "jsonpath={.items[*].status.phase}"])?;
     ensure!(!namespaces.contains("Terminating"), "{namespaces}");
-    // A protected cluster keeps the finalizer, which nobody takes off any more but by hand.
     let path = Workload::Cluster.path("shop", "prod");
     let prod = cluster.get(&path)?.context("the cluster is gone")?;
     ensure!(annotation(&prod, ACCEPTED).is_none(), "{prod:#}");
-    cluster.patch(&path, json!({ "metadata": { "finalizers": null } }))?;
+    ensure!(prod["metadata"]["finalizers"].is_null(), "{prod:#}");
     cluster
         .kubectl_ok(&["delete", "namespace", "shop", "--timeout=60s"])
         .map(drop)

@@ -72,6 +72,7 @@ fn schedules_fire_and_runs_are_followed() -> Result<()> {
 
     let done = a_run_is_followed(node, &plugin, &here, shop.name());
     let done = done.and_then(|()| a_run_is_stopped(node, &plugin, &here, shop.name()));
+    let done = done.and_then(|()| what_has_expired_goes(node, &plugin, &here, shop.name()));
     let done = done.and_then(|()| a_schedule_fires(node, &plugin, &here, shop.name()));
     done.with_context(|| node.state_of(NAMESPACE))?;
     cluster
@@ -120,6 +121,37 @@ fn a_run_is_followed(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) ->
         .ok()
         .stderr_has("kubectl logs -f job/create-")
         .stderr_has("kubectl delete clusterrole kubectl-backup-create-");
+    Ok(())
+}
+
+/// The CronJob that `enable` installs for a location, run now, under its own account.
+fn what_has_expired_goes(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> Result<()> {
+    let cluster = node.cluster();
+    here.run(["create", "expired", "-n", shop, "--ttl", "1s"])?.ok();
+    plugin
+        .run(["enable", "--components=retention", "-o", "name"])?
+        .ok()
+        .stdout_has("namespace/kubectl-backup");
+    cluster.kubectl_ok(&[
+        "create",
+        "job",
+        "retention-now",
+        "--from=cronjob/retention-main",
+        "-n",
+        NAMESPACE,
+    ])?;
+    cluster.wait_until("the expired backup to go", |_| {
+        Ok(!names(here)?.contains(&"expired".to_owned()))
+    })?;
+    let job = format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs/retention-now");
+    cluster.wait_until("its run to end well", |cluster| {
+        let job = cluster.get(&job)?.context("no job")?;
+        Ok(job["status"]["succeeded"] == 1)
+    })?;
+    ensure!(
+        names(here)?.contains(&"by-a-pod".to_owned()),
+        "what has not expired went"
+    );
     Ok(())
 }
 

@@ -115,13 +115,17 @@ pub async fn delete(
     };
     if folder.marker {
         refuse_locked(bucket, name).await?;
-        bucket.delete(&keys.marker()).await?;
-        summary.purged.keys += 1;
-        summary.purged.bytes += files
-            .iter()
-            .filter(|file| file.key == keys.marker())
-            .map(|file| file.size)
-            .sum::<u64>();
+        // Where claims stay behind, what is left without a marker would look like a run at work.
+        let first = folder.claim.then(|| keys.claim());
+        for key in first.into_iter().chain([keys.marker()]) {
+            bucket.delete(&key).await?;
+            summary.purged.keys += 1;
+            summary.purged.bytes += files
+                .iter()
+                .filter(|file| file.key == key)
+                .map(|file| file.size)
+                .sum::<u64>();
+        }
     }
     remove_files(bucket, name, &mut summary).await;
     Ok(summary)
@@ -323,6 +327,21 @@ mod tests {
                 .unwrap()
                 .is_complete()
         );
+        assert_eq!(fixture.keys("").await.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_stayed_goes_before_the_marker_so_that_the_rest_is_no_run_at_work() {
+        let fixture = Fixture::new();
+        fixture.ours("b", 5).await;
+        fixture.claim("b", 5).await;
+        *fixture.observed.denied.lock().unwrap() = vec!["backups/b/velero-backup.json".to_owned()];
+        assert!(remove(&fixture, "b").await.is_err());
+        let keys = fixture.keys("").await;
+        assert!(keys.iter().any(|key| key.ends_with("velero-backup.json")));
+        assert!(!keys.iter().any(|key| key.ends_with("claim.json")));
+        fixture.observed.denied.lock().unwrap().clear();
+        assert!(remove(&fixture, "b").await.unwrap().is_complete());
         assert_eq!(fixture.keys("").await.len(), 0);
     }
 

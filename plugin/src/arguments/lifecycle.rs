@@ -1,0 +1,87 @@
+//! `enable`, `upgrade` and `disable`.
+
+use clap::{Args, ValueEnum};
+
+use super::pods::PodFlags;
+
+/// A part that can be had by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ComponentWord {
+    /// The admission suite: volumes opted in by policy, clusters guarded.
+    Admission,
+    /// The exporter of Prometheus metrics.
+    Metrics,
+    /// An hourly run that removes the location's expired backups.
+    Retention,
+}
+
+/// What becomes of the backups when the parts go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StorageWord {
+    /// They stay where they are.
+    #[value(name = "Retain", alias = "retain")]
+    Retain,
+    /// This cluster's backups are deleted for good; those of others stay.
+    #[value(name = "Delete", alias = "delete")]
+    Delete,
+}
+
+/// Install what runs in the cluster: admission suite, metrics, retention
+///
+/// What is there already is brought up to date, what is missing is added; running it again finishes what was cut off.
+/// Everything lives in namespace kubectl-backup. Backups and restores need none of it.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl backup enable --location 's3://backups/prod?region=eu-central-1'
+  kubectl backup enable --components admission,metrics
+  kubectl backup enable --image-registry registry.local/tools --image-pull-secret pull
+  kubectl backup enable --location main --dry-run=client -o yaml | kubectl apply --server-side -f -
+
+Without --location there is no retention. Velero is installed by its own command, `velero install`; with a running Velero
+schedules and backups are its objects (`kubectl backup schedule create --help`).")]
+pub(crate) struct Enable {
+    /// Parts to install, separated by commas; all by default.
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_enum)]
+    pub(crate) components: Vec<ComponentWord>,
+
+    #[command(flatten)]
+    pub(crate) image: RegistryFlag,
+
+    #[command(flatten)]
+    pub(crate) pods: PodFlags,
+}
+
+/// Where the image comes from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegistryFlag {
+    /// Registry, with its path, that has the image kubectl-backup of this version.
+    #[arg(long, value_name = "REGISTRY", conflicts_with = "image")]
+    pub(crate) image_registry: Option<String>,
+}
+
+/// Bring what runs in the cluster to this version
+///
+/// Definitions first, then the parts that are there, then the pods of schedules. A cluster that is ahead is left alone, and a
+/// minor version is never left out. Running it again finishes what was cut off.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Upgrade {
+    /// Image for all pods; by default that of this version from the registry in use.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+}
+
+/// Remove what runs in the cluster, and choose what becomes of the backups
+///
+/// Schedules go too. Refused while clusters are protected: their choice would be carried out by nobody.
+/// Namespace kubectl-backup goes with all that is in it. Running it again finishes what was cut off.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl backup disable --backup-storage Retain --yes
+  kubectl backup disable --backup-storage Delete        asks for the name of the cluster first")]
+pub(crate) struct Disable {
+    /// What becomes of this cluster's backups in the locations that lie in the cluster.
+    #[arg(long, value_name = "Retain|Delete", value_enum)]
+    pub(crate) backup_storage: Option<StorageWord>,
+}
