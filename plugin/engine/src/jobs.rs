@@ -16,7 +16,7 @@ pub use self::{
     objects::Wanted,
 };
 use crate::{
-    api::{ApiClient, ApiError, ListRequest, object_path},
+    api::{ApiClient, ApiError, object_path},
     schedule::{LOCATION_LABEL, NAMESPACE, Schedules, kind, path_of},
 };
 
@@ -155,18 +155,6 @@ pub(crate) async fn list(
     namespace: Option<&str>,
     selector: &str,
 ) -> Result<Vec<Value>, ApiError> {
-    let mut pager = api.list(ListRequest {
-        kind: kind(group, plural, of_kind, namespace.is_some()),
-        namespace: namespace.map(str::to_owned),
-        selector: selector.to_owned(),
-        metadata_only: false,
-    });
-    let mut found = Vec::new();
-    while let Some(page) = pager.next().await? {
-        found.extend(
-            page.objects()
-                .filter_map(|(raw, _)| serde_json::from_slice(raw).ok()),
-        );
-    }
-    Ok(found)
+    let kind = kind(group, plural, of_kind, namespace.is_some());
+    api.objects(kind, namespace, selector).await
 }

@@ -17,7 +17,7 @@ pub use self::{
     state::{Run, State, Status},
 };
 use crate::{
-    api::{ApiClient, ApiError, ListRequest, PatchKind, object_path},
+    api::{ApiClient, ApiError, PatchKind, object_path},
     lifecycle::shipped::retention_name,
     location::{Location, LocationError, in_cluster},
 };
@@ -174,20 +174,7 @@ impl<'a> Schedules<'a> {
     }
 
     async fn list(&self, kind: ApiKind, selector: &str) -> Result<Vec<Value>, ApiError> {
-        let mut pager = self.api.list(ListRequest {
-            kind,
-            namespace: Some(NAMESPACE.to_owned()),
-            selector: selector.to_owned(),
-            metadata_only: false,
-        });
-        let mut found = Vec::new();
-        while let Some(page) = pager.next().await? {
-            found.extend(
-                page.objects()
-                    .filter_map(|(raw, _)| serde_json::from_slice(raw).ok()),
-            );
-        }
-        Ok(found)
+        self.api.objects(kind, Some(NAMESPACE), selector).await
     }
 
     /// Suspends a schedule, or lets it run again.

@@ -175,6 +175,30 @@ impl ApiClient {
             restarted: false,
         }
     }
+
+    /// Few objects as values, all of them at once; what is no JSON is passed over, which no server sends.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub(crate) async fn objects(
+        &self,
+        kind: ApiKind,
+        namespace: Option<&str>,
+        selector: &str,
+    ) -> Result<Vec<serde_json::Value>, ApiError> {
+        let mut pages = self.list(ListRequest {
+            kind,
+            namespace: namespace.map(str::to_owned),
+            selector: selector.to_owned(),
+            metadata_only: false,
+        });
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await? {
+            let objects = page.objects();
+            found.extend(objects.filter_map(|(raw, _)| serde_json::from_slice(raw).ok()));
+        }
+        Ok(found)
+    }
 }
 
 impl ApiClient {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::RUN_LABEL;
 use crate::schedule::{
-    Credentials, LOCATION_LABEL, NAMESPACE, location_secret_name,
-    objects::{APP, Pod, namespace, pod},
+    Credentials, NAMESPACE,
+    objects::{APP, Pod, location_secret, namespace, pod},
 };
 
 /// A run to make.
@@ -49,19 +49,10 @@ fn labels(wanted: &Wanted) -> Value {
 /// The namespace, and the location where it is not there.
 pub fn ground(wanted: &Wanted) -> Vec<Value> {
     let mut objects = vec![namespace()];
-    let mut data = json!({ "url": wanted.url });
-    match &wanted.credentials {
-        Credentials::AsTheyAre => return objects,
-        Credentials::None => {}
-        Credentials::Text(text) => data["credentials"] = text.as_str().into(),
+    if let Some(mut secret) = location_secret(&wanted.location, &wanted.url, &wanted.credentials) {
+        secret["metadata"]["labels"][RUN_LABEL] = wanted.name.as_str().into();
+        objects.push(secret);
     }
-    let mut labels = labels(wanted);
-    labels[LOCATION_LABEL] = wanted.location.as_str().into();
-    objects.push(json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": { "name": location_secret_name(&wanted.location), "namespace": NAMESPACE, "labels": labels },
-        "stringData": data,
-    }));
     objects
 }
 

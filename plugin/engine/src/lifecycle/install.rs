@@ -15,7 +15,7 @@ use super::{
     shipped::{Shipped, Stage, describe},
 };
 use crate::{
-    api::{ApiClient, ApiError, ListRequest, PatchKind},
+    api::{ApiClient, ApiError, PatchKind},
     schedule::{NAMESPACE, kind, objects::APP, path_of},
 };
 
@@ -103,20 +103,9 @@ impl<'a> Installer<'a> {
     /// # Errors
     /// When they cannot be listed.
     pub async fn cron_jobs(&self) -> Result<Vec<Value>, ApiError> {
-        let mut pages = self.api.list(ListRequest {
-            kind: kind("batch", "cronjobs", "CronJob", true),
-            namespace: Some(NAMESPACE.to_owned()),
-            selector: format!("{}={}", APP.0, APP.1),
-            metadata_only: false,
-        });
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await? {
-            found.extend(
-                page.objects()
-                    .filter_map(|(raw, _)| serde_json::from_slice(raw).ok()),
-            );
-        }
-        Ok(found)
+        let kind = kind("batch", "cronjobs", "CronJob", true);
+        let selector = format!("{}={}", APP.0, APP.1);
+        self.api.objects(kind, Some(NAMESPACE), &selector).await
     }
 
     /// Writes all of it for a version; `done` hears of each object. Does not wait for pods unless there is `patience`.

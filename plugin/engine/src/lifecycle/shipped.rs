@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{LifecycleError, RETENTION_LABEL};
 use crate::schedule::{
-    Credentials, LOCATION_LABEL, NAMESPACE, location_secret_name,
-    objects::{APP, Pod, pod},
+    Credentials, NAMESPACE, location_secret_name,
+    objects::{APP, Pod, location_secret, pod},
 };
 
 /// The image that the manifests name.
@@ -135,7 +135,11 @@ pub fn objects(wanted: &Wanted) -> Result<Vec<Shipped>, LifecycleError> {
         }
     }
     for location in &wanted.locations {
-        objects.extend(secret(location));
+        objects.extend(location_secret(
+            &location.name,
+            &location.url,
+            &location.credentials,
+        ));
         if wanted.components.contains(&Component::Retention) {
             objects.extend(retention(location, wanted));
         }
@@ -226,23 +230,6 @@ fn with_image(object: &mut Value, wanted: &Wanted) {
     if let Some(secret) = &wanted.image_pull_secret {
         pod["imagePullSecrets"] = json!([{ "name": secret }]);
     }
-}
-
-fn secret(location: &InCluster) -> Option<Value> {
-    let mut data = json!({ "url": location.url });
-    match &location.credentials {
-        Credentials::AsTheyAre => return None,
-        Credentials::None => {}
-        Credentials::Text(text) => data["credentials"] = text.as_str().into(),
-    }
-    Some(json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": {
-            "name": location_secret_name(&location.name), "namespace": NAMESPACE,
-            "labels": { APP.0: APP.1, LOCATION_LABEL: location.name },
-        },
-        "stringData": data,
-    }))
 }
 
 /// Name of what removes a location's expired backups.

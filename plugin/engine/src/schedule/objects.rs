@@ -79,7 +79,11 @@ fn cluster_name(name: &str) -> String {
 /// Everything, namespace first and CronJob last.
 pub fn objects(wanted: &Wanted) -> Vec<Value> {
     let mut objects = vec![namespace()];
-    objects.extend(secret(wanted));
+    objects.extend(location_secret(
+        &wanted.location,
+        &wanted.url,
+        &wanted.credentials,
+    ));
     objects.extend(rights(&wanted.name));
     objects.push(cron_job(wanted));
     objects
@@ -96,9 +100,10 @@ pub(crate) fn namespace() -> Value {
     })
 }
 
-fn secret(wanted: &Wanted) -> Option<Value> {
-    let mut data = json!({ "url": wanted.url });
-    match &wanted.credentials {
+/// The Secret that is a location; none where it is to stay as it is.
+pub(crate) fn location_secret(name: &str, url: &str, credentials: &Credentials) -> Option<Value> {
+    let mut data = json!({ "url": url });
+    match credentials {
         Credentials::AsTheyAre => return None,
         Credentials::None => {}
         Credentials::Text(text) => data["credentials"] = text.as_str().into(),
@@ -106,8 +111,8 @@ fn secret(wanted: &Wanted) -> Option<Value> {
     Some(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
         "metadata": {
-            "name": location_secret_name(&wanted.location), "namespace": NAMESPACE,
-            "labels": { APP.0: APP.1, LOCATION_LABEL: wanted.location },
+            "name": location_secret_name(name), "namespace": NAMESPACE,
+            "labels": { APP.0: APP.1, LOCATION_LABEL: name },
         },
         "stringData": data,
     }))
