@@ -38,8 +38,7 @@ Examples:
   kubectl backup enable --image-registry registry.local/tools --image-pull-secret pull
   kubectl backup enable --location main --dry-run=client -o yaml | kubectl apply --server-side -f -
 
-Without --location there is no retention. Velero is installed by its own command, `velero install`; with a running Velero
-schedules and backups are its objects (`kubectl backup schedule create --help`).")]
+Without --location there is no retention. Velero is installed by its own command, `velero install`.")]
 pub(crate) struct Enable {
     /// Parts to install, separated by commas; all by default.
     #[arg(long, value_name = "PART", value_delimiter = ',', value_enum)]

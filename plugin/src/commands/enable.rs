@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::schedule;
 use crate::{
-    arguments::global::OutputFormat,
+    arguments::global::{EngineWord, OutputFormat},
     exit::{Exit, Failure},
     request::{Enable, Place},
     session::Session,
@@ -40,6 +40,12 @@ pub(super) struct Line {
 }
 
 pub(crate) async fn run(session: &Session, request: Enable) -> Result<Exit, Failure> {
+    if session.common.engine == EngineWord::Velero {
+        return Err(Failure::Usage(
+            "this version does not install Velero: `velero install` does, and kubectl backup works with a Velero that runs;              leave --engine velero out for all the rest"
+                .to_owned(),
+        ));
+    }
     let api = session.api().await?;
     let location = match &request.place {
         Some(place) => Some(location(session, &api, place, &request).await?),

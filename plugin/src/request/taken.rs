@@ -76,6 +76,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
                 | "retention apply"
                 | "retention set"
                 | "volumes explain"
+                | "enable"
         ),
         wait: matches!(
             command,
