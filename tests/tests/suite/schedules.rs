@@ -128,6 +128,8 @@ fn a_run_is_followed(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) ->
 fn what_has_expired_goes(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> Result<()> {
     let cluster = node.cluster();
     here.run(["create", "expired", "-n", shop, "--ttl", "1s"])?.ok();
+    // The newest good one would stay.
+    here.run(["create", "newest", "-n", shop])?.ok();
     plugin
         .run(["enable", "--components=retention", "-o", "name"])?
         .ok()
