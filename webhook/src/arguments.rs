@@ -96,6 +96,18 @@ pub struct Serve {
     /// Settings of the gate, a YAML file: kinds, fourEyes, unprotected, locationInUse, freshness, breakGlassFor
     #[arg(long, value_name = "FILE", value_parser = settings)]
     pub gate_settings: Option<Settings>,
+    /// Image of the Jobs that delete or keep the backups of clusters that are deleted; without it a decided cluster is
+    /// held, and nothing is done
+    #[arg(long, value_name = "IMAGE", env = "STORAGE_IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub storage_image: Option<String>,
+    /// Secret in our namespace to pull --storage-image with
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "STORAGE_IMAGE_PULL_SECRET",
+        requires = "storage_image"
+    )]
+    pub storage_image_pull_secret: Option<String>,
     /// Threads for requests
     #[arg(long, value_name = "NUMBER", default_value = "2")]
     pub threads: usize,
@@ -144,6 +156,8 @@ impl Serve {
             certificate,
             drain: self.drain.0,
             gate: self.gate_settings.unwrap_or_default(),
+            storage_image: self.storage_image,
+            storage_image_pull_secret: self.storage_image_pull_secret,
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::certificate::{Receiver, Sender};
 use crate::decide::{Context, Gate};
 use crate::lease::{Candidate, Leadership};
 use crate::observe::Snapshot;
-use crate::reconcile::{self, policy_status};
+use crate::reconcile::{self, Carrier, policy_status};
 
 /// How the server is run.
 #[derive(Debug, Clone)]
@@ -58,6 +58,10 @@ pub struct Options {
     pub drain: Duration,
     /// What the administrator has set about the gate.
     pub gate: Settings,
+    /// The image of Jobs that work on storage.
+    pub storage_image: Option<String>,
+    /// The Secret to pull it with.
+    pub storage_image_pull_secret: Option<String>,
 }
 
 /// Where the certificate comes from.
@@ -139,7 +143,12 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
         client: client.clone(),
         gate,
     };
-    tokio::spawn(reconcile::run(context.clone(), leadership.clone()));
+    let carrier = Carrier {
+        namespace: options.namespace.clone(),
+        image: options.storage_image.clone(),
+        pull_secret: options.storage_image_pull_secret.clone(),
+    };
+    tokio::spawn(reconcile::run(context.clone(), carrier, leadership.clone()));
     let reviews = Reviews {
         decisions: context,
         metrics: Arc::clone(&metrics),

@@ -8,6 +8,8 @@ mod dispose;
 mod error;
 mod protect;
 mod stake;
+pub mod work;
+mod workload;
 
 use backup_plan::disposition::{Cluster, Kind};
 use serde::Deserialize;
@@ -22,6 +24,7 @@ pub use self::{
     error::ClustersError,
     protect::Protection,
     stake::{Stake, stake},
+    workload::Workload,
 };
 use crate::api::{ApiClient, ApiError, ListRequest, object_path};
 

@@ -45,6 +45,9 @@ pub const DECIDED_FOR: &str = "kubectl-backup.io/storage-disposition-for";
 pub const ACCEPTED: &str = "kubectl-backup.io/accepted-disposition";
 /// Annotation of a protected cluster: its location and prefix, `NAME:PREFIX`.
 pub const PROTECTED: &str = "kubectl-backup.io/protected";
+/// Annotation of a protected cluster: UID of the cluster's own `kube-system`, by which its backups say whose they are.
+/// With the location, it is what somebody who deletes relies on.
+pub const SOURCE: &str = "kubectl-backup.io/protected-source";
 /// Annotation of a protected cluster, written by our own ServiceAccount: what is at stake, as JSON of [`StorageFacts`].
 pub const AT_STAKE: &str = "kubectl-backup.io/at-stake";
 /// Annotation of a cluster: the reason why it is deleted without a decision. Audited.

@@ -9,6 +9,7 @@
 mod choice;
 mod cluster;
 mod deletion;
+mod duty;
 mod guard;
 mod holder;
 mod message;
@@ -22,6 +23,7 @@ mod tests;
 pub use choice::{Choice, Fault, Source, Standing, standing};
 pub use cluster::{Cluster, Owner, Stamp};
 pub use deletion::{Decision, Deletion, Outcome, Permission, Reason, Refusal, decide, unreadable};
+pub use duty::{Duty, duty, revised};
 pub use guard::{
     Change, ChangeOfDisposition, Guarded, MetadataPatch, NAMESPACE_CONTROLLER, Needs, Right, guard_cluster,
     guard_disposition,

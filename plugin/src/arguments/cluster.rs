@@ -55,6 +55,12 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         choice: Choice,
     },
+    /// Do what was chosen, as the Job of the admission suite
+    #[command(hide = true)]
+    CarryOut {
+        /// Name of the order.
+        name: String,
+    },
     /// Guard a cluster no longer; its backups stay where they are
     ///
     /// Asks for the name on a terminal; elsewhere --yes is needed.

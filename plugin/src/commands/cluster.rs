@@ -3,6 +3,7 @@
 //! In comes a cluster by name, out go its protection, the choice about its backups, and what a deletion would be
 //! answered. The rules are those of the gate itself (plan crate); here the facts are brought together and shown.
 
+mod carry_out;
 mod choose;
 mod protect;
 mod status;
@@ -22,6 +23,7 @@ use crate::{
 pub(crate) async fn run(session: &Session, request: ClusterRequest) -> Result<Exit, Failure> {
     match request {
         ClusterRequest::Protect { cluster, place } => protect::run(session, &cluster, place.as_ref()).await,
+        ClusterRequest::CarryOut { name } => carry_out::run(session, &name).await,
         ClusterRequest::Unprotect { cluster } => protect::end(session, &cluster).await,
         ClusterRequest::Choose { cluster, wish } => choose::run(session, &cluster, &wish).await,
         ClusterRequest::Status {

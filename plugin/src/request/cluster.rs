@@ -36,6 +36,11 @@ pub(crate) enum ClusterRequest {
         cluster: ClusterWord,
         wish: Wish,
     },
+    /// The Job of the admission suite.
+    CarryOut {
+        /// Name of its ConfigMap.
+        name: String,
+    },
 }
 
 /// A cluster as typed.
@@ -61,6 +66,9 @@ pub(super) fn parse(
                 Err(RequestError::Location(LocationError::Nothing)) => None,
                 Err(error) => return Err(error),
             },
+        },
+        ClusterCommand::CarryOut { name } => ClusterRequest::CarryOut {
+            name: BackupName::parse(&name)?.to_string(),
         },
         ClusterCommand::Unprotect { target } => ClusterRequest::Unprotect {
             cluster: word(target, global)?,

@@ -15,4 +15,5 @@ mod gate_session;
 mod gate_site;
 mod gate_table;
 mod gate_ways;
+mod gate_work;
 mod lifecycle;

@@ -1,19 +1,25 @@
 //! What the status of a StorageDisposition says.
 //!
-//! `Accepted` while the choice counts. A cluster that is going is held by our finalizer until what was chosen is done;
-//! this version records and guards the choice and does not carry it out, and the condition `StorageDeleted` or
-//! `StorageRetained` says so, with the way out.
+//! `Accepted` while the choice counts. A cluster that is going is held by our finalizer until what was chosen is done:
+//! `FinalBackupTaken`, `StorageDeleted` and `StorageRetained` say how far that is and what to do where it does not go on,
+//! and the receipt what was done.
 
 use backup_plan::disposition::{Cluster, Fault, Source, Standing, explain, name_of, standing};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
-use velero_model::api::{BackupStorage, FINALIZER, PROTECTED, StorageDisposition};
+use velero_model::api::{BackupStorage, FinalBackup, PROTECTED, Receipt, StorageDisposition};
 
+use super::work::Progress;
 use crate::decide::world::Known;
 
-/// The changes of its status, if there are any.
-pub(super) fn wanted_status(object: &StorageDisposition, known: &Known, now: Timestamp) -> Option<Value> {
+/// The changes of its status, if there are any. `progress` is that of the work for its cluster, where somebody looked.
+pub(super) fn wanted_status(
+    object: &StorageDisposition,
+    known: &Known,
+    progress: Option<&Progress>,
+    now: Timestamp,
+) -> Option<Value> {
     let reference = &object.spec.cluster_ref;
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let cluster = known.cluster(&reference.group, &reference.kind, namespace, &reference.name);
@@ -45,17 +51,19 @@ pub(super) fn wanted_status(object: &StorageDisposition, known: &Known, now: Tim
             object,
             &[condition("Accepted", false, reason, message)],
             None,
+            None,
             now,
         );
     };
     let accepted = accepted(object, cluster, known, now);
     let mut wanted = vec![accepted];
     let is_accepted = wanted.iter().all(|condition| condition.status == "True");
-    if is_accepted && cluster.is_dying() && cluster.has_finalizer() {
-        wanted.push(not_carried_out(object.spec.backup_storage, cluster));
+    let progress = progress.filter(|_| is_accepted);
+    if let Some(progress) = progress {
+        wanted.extend(of_work(object, progress));
     }
     let location = cluster.annotation(PROTECTED).filter(|_| is_accepted);
-    changes(object, &wanted, location, now)
+    changes(object, &wanted, location, progress.and_then(receipt), now)
 }
 
 fn accepted(object: &StorageDisposition, cluster: &Cluster, known: &Known, now: Timestamp) -> Condition {
@@ -102,31 +110,83 @@ fn refused(faults: &[Fault]) -> Condition {
     condition("Accepted", false, reason, message.join("; "))
 }
 
-fn not_carried_out(storage: BackupStorage, cluster: &Cluster) -> Condition {
-    let (kind, undone, by_hand) = match storage {
-        BackupStorage::Delete => (
-            "StorageDeleted",
-            "deleted",
-            "delete the backups (kubectl backup delete)",
-        ),
-        BackupStorage::Retain => (
-            "StorageRetained",
-            "prepared for recovery",
-            "see that nothing expires them (kubectl backup hold)",
-        ),
+const DELETED: &str = "StorageDeleted";
+const RETAINED: &str = "StorageRetained";
+
+/// What is said of the work.
+fn of_work(object: &StorageDisposition, progress: &Progress) -> Vec<Condition> {
+    let (kind, other) = match progress.choice.unwrap_or(object.spec.backup_storage) {
+        BackupStorage::Delete => (DELETED, RETAINED),
+        BackupStorage::Retain => (RETAINED, DELETED),
     };
-    let place = cluster.annotation(PROTECTED).unwrap_or("its location");
-    condition(
+    let mut all = vec![condition(
         kind,
-        false,
-        "NotCarriedOut",
-        format!(
-            "{} is going and is held by finalizer {FINALIZER}: its backups in {place} have not been {undone}, and this \
-             version does not do it by itself. By hand: {by_hand}, then take the finalizer off the cluster, which whoever \
-             may decide may do",
-            name_of(cluster)
-        ),
-    )
+        progress.is_done,
+        &progress.reason,
+        progress.message.clone(),
+    )];
+    let had = object.status.as_ref().map(|status| status.conditions.as_slice());
+    if had.unwrap_or_default().iter().any(|had| had.type_ == other) {
+        let message = "something else has been chosen since".to_owned();
+        all.push(condition(other, false, "ChoiceChanged", message));
+    }
+    let wants_backup =
+        |order: &velero_model::api::storage_work::StorageOrder| order.final_backup == FinalBackup::Required;
+    if progress.order.as_ref().is_some_and(wants_backup) {
+        let taken = progress
+            .report
+            .as_ref()
+            .and_then(|report| report.final_backup.as_ref());
+        all.push(match taken {
+            Some(backup) if backup.verified => condition(
+                "FinalBackupTaken",
+                true,
+                "Verified",
+                format!(
+                    "backup {} was taken ({}) and read back",
+                    backup.name, backup.phase
+                ),
+            ),
+            _ => condition(
+                "FinalBackupTaken",
+                false,
+                &progress.reason,
+                format!(
+                    "{} Without a last backup it goes on with finalBackup: Skip",
+                    sentence(&progress.message)
+                ),
+            ),
+        });
+    }
+    all
+}
+
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    match text.ends_with('.') {
+        true => text.to_owned(),
+        false => format!("{text}."),
+    }
+}
+
+/// What was done so far, if anything was.
+fn receipt(progress: &Progress) -> Option<Receipt> {
+    let (order, report) = (progress.order.as_ref()?, progress.report.as_ref()?);
+    let done = &report.receipt;
+    let authors = order.decided_by.join(", ");
+    let completed = report.finished_at.filter(|_| progress.is_done);
+    Some(Receipt {
+        backups: done.backups,
+        // The report counts older versions and delete markers beside the keys.
+        keys: done
+            .keys
+            .saturating_add(done.versions)
+            .saturating_add(done.delete_markers),
+        bytes: done.bytes,
+        author: (!authors.is_empty()).then_some(authors),
+        started: Some(Time(report.started_at)),
+        completed: completed.map(Time),
+    })
 }
 
 fn condition(kind: &str, holds: bool, reason: &str, message: String) -> Condition {
@@ -145,6 +205,7 @@ fn changes(
     object: &StorageDisposition,
     wanted: &[Condition],
     location: Option<&str>,
+    receipt: Option<Receipt>,
     now: Timestamp,
 ) -> Option<Value> {
     let had = object.status.clone().unwrap_or_default();
@@ -169,13 +230,17 @@ fn changes(
     }
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
     let location = location.map(str::to_owned).or_else(|| had.location.clone());
-    let is_same =
-        conditions == had.conditions && had.observed_generation == generation && had.location == location;
+    let receipt = receipt.or_else(|| had.receipt.clone());
+    let is_same = conditions == had.conditions
+        && had.observed_generation == generation
+        && had.location == location
+        && had.receipt == receipt;
     (!is_same).then(|| {
         json!({
             "observedGeneration": generation,
             "conditions": conditions,
             "location": location,
+            "receipt": receipt,
         })
     })
 }

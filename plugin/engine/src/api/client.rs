@@ -10,7 +10,10 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, TryStreamExt};
 use http::{Method, Request, Response, header};
 use http_body_util::BodyExt;
-use kube::client::Body;
+use kube::{
+    client::Body,
+    config::{Config, Kubeconfig},
+};
 use serde::Deserialize;
 use tokio::time::timeout;
 use velero_model::resource::ApiKind;
@@ -167,6 +170,20 @@ impl ApiClient {
     /// [`ApiError::Config`] when there is no usable kubeconfig.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, ApiError> {
         let (config, cluster_name) = connect::configure(options).await?;
+        Self::over_config(config, cluster_name, options)
+    }
+
+    /// Prepares a connection by a kubeconfig that is no file. No request is made.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn of_kubeconfig(kubeconfig: Kubeconfig) -> Result<Self, ApiError> {
+        let options = ConnectOptions::default();
+        let (config, cluster_name) = connect::configure_with(Some(kubeconfig), &options).await?;
+        Self::over_config(config, cluster_name, &options)
+    }
+
+    fn over_config(config: Config, cluster_name: String, options: &ConnectOptions) -> Result<Self, ApiError> {
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let default_namespace = config.default_namespace.clone();
         let client = kube::Client::try_from(config).map_err(|error| ApiError::Config {

@@ -39,12 +39,20 @@ const NEXT: &str = "name one with --kubeconfig or KUBECONFIG, and its context wi
 
 /// A kube configuration and the name of the context behind it.
 pub(super) async fn configure(options: &ConnectOptions) -> Result<(Config, String), ApiError> {
+    configure_with(read(options)?, options).await
+}
+
+/// The same for a kubeconfig that was read already; without one the pod's ServiceAccount.
+pub(super) async fn configure_with(
+    kubeconfig: Option<Kubeconfig>,
+    options: &ConnectOptions,
+) -> Result<(Config, String), ApiError> {
     let choice = KubeConfigOptions {
         context: options.context.clone(),
         cluster: options.cluster.clone(),
         user: options.user.clone(),
     };
-    let (mut config, name) = match read(options)? {
+    let (mut config, name) = match kubeconfig {
         Some(kubeconfig) => {
             let name = options
                 .context

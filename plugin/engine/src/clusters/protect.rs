@@ -5,7 +5,7 @@
 //! the state that it was made from, and is made again from the next one when somebody else was quicker.
 
 use serde_json::{Value, json};
-use velero_model::api::{AT_STAKE, FINALIZER, HOLDS_CLUSTERS, PROTECTED, StorageFacts};
+use velero_model::api::{AT_STAKE, FINALIZER, HOLDS_CLUSTERS, PROTECTED, SOURCE, StorageFacts};
 
 use backup_plan::disposition::name_of;
 
@@ -27,18 +27,26 @@ pub struct Protection {
 }
 
 impl Clusters {
-    /// Protects a cluster whose backups are in `place` (`LOCATION:PREFIX`), or repairs what is missing of its protection.
+    /// Protects a cluster whose backups are in `place` (`LOCATION:PREFIX`) and say of themselves that they come from `source`,
+    /// where that is known; or repairs what is missing of its protection.
     ///
     /// # Errors
     /// [`ClustersError::Elsewhere`] when it is protected in another place and nothing of that is missing,
     /// [`ClustersError::Dying`], [`ClustersError::Refused`].
-    pub async fn protect(&self, mut found: Found, place: &str) -> Result<Protection, ClustersError> {
+    pub async fn protect(
+        &self,
+        mut found: Found,
+        place: &str,
+        source: Option<&str>,
+    ) -> Result<Protection, ClustersError> {
         let unlabelled = self.label(&found.cluster.namespace).await?;
         let mut is_new = false;
         for _ in 0..TRIES {
             let cluster = &found.cluster;
+            let lacks_source = source.is_some() && cluster.annotation(SOURCE) != source;
             if let Some(recorded) = cluster.annotation(PROTECTED)
                 && cluster.has_finalizer()
+                && !lacks_source
             {
                 if recorded != place && !is_new {
                     return Err(ClustersError::Elsewhere {
@@ -65,7 +73,9 @@ impl Clusters {
             if !cluster.has_finalizer() {
                 finalizers.push(FINALIZER.to_owned());
             }
-            let patch = json!({ "annotations": { PROTECTED: place }, "finalizers": finalizers });
+            let source = source.or_else(|| cluster.annotation(SOURCE));
+            let patch =
+                json!({ "annotations": { PROTECTED: place, SOURCE: source }, "finalizers": finalizers });
             found = self.change(found, patch, "protect").await?;
         }
         Err(ClustersError::Busy {
@@ -88,8 +98,7 @@ impl Clusters {
                 .iter()
                 .filter(|finalizer| *finalizer != FINALIZER);
             let finalizers: Vec<&String> = others.collect();
-            let patch =
-                json!({ "annotations": { PROTECTED: null, AT_STAKE: null }, "finalizers": finalizers });
+            let patch = json!({ "annotations": { PROTECTED: null, SOURCE: null, AT_STAKE: null }, "finalizers": finalizers });
             found = self.change(found, patch, "unprotect").await?;
         }
         Err(ClustersError::Busy {

@@ -16,6 +16,10 @@ use crate::schedule::{
 /// The image that the manifests name.
 const IMAGE: &str = "localhost/kubectl-backup";
 
+/// Variables of the admission suite: image of the Jobs that it makes, and the Secret to pull that with.
+const STORAGE_IMAGE: &str = "STORAGE_IMAGE";
+const STORAGE_IMAGE_PULL_SECRET: &str = "STORAGE_IMAGE_PULL_SECRET";
+
 /// A part that can be had by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
@@ -101,7 +105,7 @@ macro_rules! manifest {
 
 const GROUND: (&str, &str) = manifest!("webhook/namespace.yaml");
 
-const ADMISSION: [(&str, &str); 12] = [
+const ADMISSION: [(&str, &str); 13] = [
     manifest!("crds/storagedispositions.yaml"),
     manifest!("crds/volumebackuppolicies.yaml"),
     manifest!("rbac/personas.yaml"),
@@ -109,6 +113,7 @@ const ADMISSION: [(&str, &str); 12] = [
     manifest!("policies/floor-holders.yaml"),
     manifest!("policies/floor-marks.yaml"),
     manifest!("webhook/rbac.yaml"),
+    manifest!("webhook/storage-rbac.yaml"),
     manifest!("webhook/service.yaml"),
     manifest!("webhook/availability.yaml"),
     manifest!("webhook/network-policy.yaml"),
@@ -225,6 +230,17 @@ fn with_image(object: &mut Value, wanted: &Wanted) {
             .is_some_and(|image| image.starts_with(IMAGE));
         if is_ours {
             container["image"] = wanted.image.as_str().into();
+            for variable in container["env"].as_array_mut().into_iter().flatten() {
+                if variable["name"] == STORAGE_IMAGE {
+                    variable["value"] = wanted.image.as_str().into();
+                }
+            }
+            if let (Some(secret), Some(variables)) =
+                (&wanted.image_pull_secret, container["env"].as_array_mut())
+                && variables.iter().any(|variable| variable["name"] == STORAGE_IMAGE)
+            {
+                variables.push(json!({ "name": STORAGE_IMAGE_PULL_SECRET, "value": secret }));
+            }
         }
     }
     if let Some(secret) = &wanted.image_pull_secret {

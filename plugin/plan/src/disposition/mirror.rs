@@ -54,6 +54,11 @@ pub fn wanted_mirror(
     now: Timestamp,
 ) -> Option<String> {
     let says = |accepted: Accepted| Some(format!("{accepted}/{}", cluster.uid));
+    // Softer at most: the guard refuses the rest, and what it missed changes nothing.
+    let began = accepted(cluster).filter(|_| cluster.is_dying() && cluster.has_finalizer());
+    if began == Some(Accepted::Storage(BackupStorage::Retain)) {
+        return began.and_then(says);
+    }
     match standing(cluster, dispositions, now) {
         Standing::Decided(choice) => return says(Accepted::Storage(choice.storage)),
         Standing::Undecided(faults) if !faults.iter().any(super::choice::Fault::is_contested) => {

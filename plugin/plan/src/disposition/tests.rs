@@ -1,5 +1,6 @@
 //! Cases of the rules, as tables.
 
+mod duty;
 mod fixture;
 mod gate;
 mod guard;

@@ -7,12 +7,13 @@ use std::io::{self, IsTerminal};
 
 use backup_engine::{
     clock,
-    clusters::{Clusters, Found, Stake, stake},
+    clusters::{Clusters, Found, Stake, Workload, stake},
     location::{self, Location, url},
     storage::probe::{self, Outcome},
 };
 use backup_plan::{disposition::name_of, human};
 use serde_json::json;
+use velero_model::api::SOURCE;
 
 use super::{find, recorded, short};
 use crate::{
@@ -49,8 +50,9 @@ pub(crate) async fn run(
     let stake = session
         .unless_interrupted(stake(&bucket, &below.describe(), clock::now()))
         .await?;
+    let source = source(session, &found).await?;
     let protection = session
-        .unless_interrupted(clusters.protect(found, &format!("{name}:{prefix}")))
+        .unless_interrupted(clusters.protect(found, &format!("{name}:{prefix}"), source.as_deref()))
         .await?;
     if let Some(why) = &protection.unlabelled {
         view::warn(&format!(
@@ -74,6 +76,32 @@ pub(crate) async fn run(
         is_recorded,
     )?;
     Ok(Exit::Done)
+}
+
+/// By which identity its backups are known: what is recorded, else what the cluster itself says. Where neither is to be had,
+/// it is said what that means.
+async fn source(session: &Session, found: &Found) -> Result<Option<String>, Failure> {
+    let cluster = &found.cluster;
+    if let Some(recorded) = cluster.annotation(SOURCE) {
+        return Ok(Some(recorded.to_owned()));
+    }
+    let api = session.api().await?;
+    let workload = session
+        .unless_interrupted(Workload::find(&api, &cluster.namespace, &cluster.name))
+        .await?;
+    if let Some(uid) = workload.uid() {
+        return Ok(Some(uid.to_owned()));
+    }
+    let why = match &workload {
+        Workload::Silent { message, .. } => message.as_str(),
+        Workload::Lives { .. } => "it does not show its namespace kube-system",
+    };
+    view::warn(&format!(
+        "which backups are those of {} is not recorded ({why}); with Delete, backups that name their cluster are then left where \
+         they are until somebody says so. Protect it again when it can be reached",
+        name_of(cluster)
+    ));
+    Ok(None)
 }
 
 /// The name under which others find the location: a BackupStorageLocation's own, else its URL, since names in a user's
@@ -140,6 +168,7 @@ fn show(
                 },
                 "location": location.describe(),
                 "protected": true,
+                "source": found.cluster.annotation(SOURCE),
                 "changed": is_new,
                 "atStake": stake.facts,
                 "recorded": is_recorded,

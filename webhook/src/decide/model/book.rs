@@ -32,6 +32,10 @@ pub(super) struct Book {
     pub(super) broken: BTreeMap<String, Timestamp>,
     /// UIDs that are protected.
     pub(super) protected: BTreeSet<String>,
+    /// What the mirror said while the cluster was going: UID and word.
+    pub(super) going: BTreeSet<(String, String)>,
+    /// UIDs that were marked as moved before they were going.
+    pub(super) moved: BTreeSet<String>,
     /// UIDs whose owner may stand in, with the owner's.
     pub(super) owners: BTreeMap<String, String>,
 }
@@ -39,6 +43,31 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn chose(&mut self, made: &Made) {
         let _ = self.ever.insert((made.uid.clone(), made.word.clone()));
+    }
+
+    /// Notes a state of a cluster that is stored.
+    pub(super) fn saw(&mut self, cluster: &Cluster) {
+        let uid = cluster.uid.clone();
+        match (cluster.is_dying(), cluster.is_marked_as_moved()) {
+            (false, true) => drop(self.moved.insert(uid)),
+            (false, false) => drop(self.moved.remove(&uid)),
+            (true, _) => {
+                if let Some((word, _)) = cluster.annotation(ACCEPTED).and_then(|says| says.split_once('/')) {
+                    self.going.insert((uid, word.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Whether this may be ordered for that UID.
+    pub(super) fn orders(&self, uid: &str, word: &str) -> Result<(), String> {
+        if self.moved.contains(uid) {
+            return Err(format!("work for a moved cluster, {uid}"));
+        }
+        match self.going.contains(&(uid.to_owned(), word.to_owned())) {
+            true => Ok(()),
+            false => Err(format!("an order to {word} for {uid} from a stale choice")),
+        }
     }
 
     /// The words that stand for this UID now.

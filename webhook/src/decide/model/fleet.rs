@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use backup_plan::disposition::Cluster;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use velero_model::api::StorageDisposition;
+use velero_model::api::storage_work::StorageOrder;
+use velero_model::api::{BackupStorage, StorageDisposition};
 
 use crate::decide::world::Known;
+use crate::reconcile::Work;
 
 /// The one namespace.
 pub(super) const NAMESPACE: &str = "team-a";
@@ -63,6 +65,14 @@ pub(super) struct Fleet {
     pub(super) history: Vec<Known>,
     pub(super) replicas: [Replica; 2],
     pub(super) last_uid: Option<String>,
+    /// Orders and Jobs.
+    pub(super) work: Work,
+    /// What it was like after each change.
+    pub(super) worked: Vec<Work>,
+    /// What has become of storage, by the cluster's UID; what is not here is as it was.
+    pub(super) storage: BTreeMap<String, BackupStorage>,
+    /// The order that a Job works on, by the Job's UID.
+    pub(super) taken: BTreeMap<String, StorageOrder>,
     versions: u64,
     uids: u64,
 }
@@ -82,6 +92,10 @@ impl Fleet {
                 Replica::default(),
             ],
             last_uid: None,
+            work: images(),
+            worked: vec![images()],
+            storage: BTreeMap::new(),
+            taken: BTreeMap::new(),
             versions: 0,
             uids: 0,
         }
@@ -111,6 +125,13 @@ impl Fleet {
 
     pub(super) fn wait(&mut self, minutes: i64) {
         self.now = self.now.checked_add(SignedDuration::from_mins(minutes)).unwrap();
+    }
+}
+
+fn images() -> Work {
+    Work {
+        image: Some("suite:1".to_owned()),
+        ..Work::default()
     }
 }
 

@@ -7,16 +7,19 @@ mod clusters;
 mod leader;
 mod objects;
 mod request;
+mod storage;
 
 use backup_plan::disposition::{NAMESPACE_CONTROLLER, Settings, accepted};
 use velero_model::api::{DISPOSITION, FINALIZER};
 
 use super::book::Book;
 use super::fleet::{Dice, Fleet};
-use super::view::{Bug, PASSED, View};
+use super::view::{Bug, PASSED, PROVEN, View};
 use crate::reconcile::Write;
 
 const STEPS: usize = 14;
+/// In half of the schedules a cluster is let go first, so that its storage is worked on.
+const STEPS_OF_WORK: usize = 36;
 const GARBAGE_COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
 const USERS: [&str; 7] = [
     "ann",
@@ -38,8 +41,9 @@ struct Schedule {
     delayed: Vec<Write>,
 }
 
-/// Runs one schedule; gives how many deletions of protected clusters passed, or what went wrong after which steps.
-pub(super) fn run(seed: u64, bug: Bug) -> Result<u64, String> {
+/// Runs one schedule; gives how many deletions of protected clusters passed and how many clusters were let go with proof,
+/// or what went wrong after which steps.
+pub(super) fn run(seed: u64, bug: Bug) -> Result<[u64; 2], String> {
     let mut dice = Dice(seed);
     let settings = Settings {
         four_eyes: dice.once_in(4),
@@ -55,11 +59,29 @@ pub(super) fn run(seed: u64, bug: Bug) -> Result<u64, String> {
         delayed: Vec::new(),
     };
     PASSED.set(0);
+    PROVEN.set(0);
     let mut trace = Vec::new();
-    for number in 0..STEPS {
+    let works = seed.is_multiple_of(2);
+    for number in 0..if works { STEPS_OF_WORK } else { STEPS } {
         let done = match number {
             0 => schedule.make("bob", 0),
             1 => schedule.protect(0),
+            2 | 5 if works => schedule.annotate("ann", 0),
+            3 | 6 if works => Ok(schedule.catches_up()),
+            4 | 7 if works => schedule.reconciles(),
+            8 if works => {
+                let who = *schedule.dice.one(&["bob", "bob", "mover"]);
+                if who == "mover" {
+                    schedule.mark(who, 0)
+                } else {
+                    schedule.delete(who, 0)
+                }
+            }
+            9 if works => {
+                let who = *schedule.dice.one(&["bob", "mover"]);
+                schedule.delete(who, 0)
+            }
+            _ if works && !schedule.dice.once_in(4) => schedule.goes_on(),
             _ => schedule.something(),
         };
         let what = match done {
@@ -71,7 +93,7 @@ pub(super) fn run(seed: u64, bug: Bug) -> Result<u64, String> {
             return Err(format!("{why}, after {}", trace.join("; ")));
         }
     }
-    Ok(PASSED.get())
+    Ok([PASSED.get(), PROVEN.get()])
 }
 
 type Step = Result<String, String>;
@@ -101,6 +123,7 @@ impl Schedule {
             }
             15 | 16 => Ok(self.watches()),
             17 => Ok(self.breaks()),
+            18 => self.works(),
             _ => self.reconciles(),
         }
     }
@@ -143,6 +166,14 @@ impl Schedule {
         format!("replica {replica} sees {ahead} more")
     }
 
+    fn catches_up(&mut self) -> String {
+        let last = self.fleet.history.len() - 1;
+        for replica in self.fleet.replicas.iter_mut().filter(|replica| !replica.is_cut) {
+            replica.seen = Some(last);
+        }
+        "both see everything".to_owned()
+    }
+
     fn breaks(&mut self) -> String {
         let replica = self.replica();
         let cut = self.fleet.replicas[replica].is_cut;
@@ -159,9 +190,8 @@ impl Schedule {
     }
 }
 
-#[test]
-fn a_plain_schedule_passes_and_its_mirror_is_read() {
-    let mut schedule = Schedule {
+fn plain() -> Schedule {
+    Schedule {
         has_floor: true,
         dice: Dice(7),
         fleet: Fleet::new(),
@@ -169,7 +199,12 @@ fn a_plain_schedule_passes_and_its_mirror_is_read() {
         settings: Settings::default(),
         bug: Bug::None,
         delayed: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn a_plain_schedule_passes_and_its_mirror_is_read() {
+    let mut schedule = plain();
     schedule.make("bob", 0).unwrap();
     schedule.protect(0).unwrap();
     let protected = schedule.fleet.clusters[&0].clone();

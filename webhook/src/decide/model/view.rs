@@ -25,6 +25,12 @@ pub(super) enum Bug {
     LetsAnybodyDecide,
     /// The reconciler mirrors choices for whatever UID.
     MirrorsOlderChoices,
+    /// Whatever is reported is taken for a proof.
+    ReleasesWithoutProof,
+    /// The mark of a move is not looked at.
+    WorksUnderMove,
+    /// Orders are made from what was chosen first.
+    OrdersStaleChoices,
 }
 
 /// Our own ServiceAccount.
@@ -125,4 +131,6 @@ pub(super) fn differ(a: &Cluster, b: &Cluster) -> bool {
 thread_local! {
     /// Deletions that passed in the schedule under way.
     pub(super) static PASSED: Cell<u64> = const { Cell::new(0) };
+    /// Clusters that were let go in it because their storage was proven done.
+    pub(super) static PROVEN: Cell<u64> = const { Cell::new(0) };
 }

@@ -5,7 +5,7 @@
 
 use velero_model::api::{
     ACCEPTED, AT_STAKE, BREAK_GLASS, BREAK_GLASS_BY, BREAK_GLASS_FOR, BackupStorage, DECIDED_BY, DECIDED_FOR,
-    DISPOSITION, FINALIZER, PROTECTED,
+    DISPOSITION, FINALIZER, PROTECTED, SOURCE,
 };
 
 use super::super::choice::cut;
@@ -35,6 +35,7 @@ fn made(change: &Change<'_>) -> Guarded {
         BREAK_GLASS_FOR,
         ACCEPTED,
         AT_STAKE,
+        SOURCE,
     ];
     for key in keys {
         let _ = guarded.set(key, new.annotation(key), None);
@@ -104,7 +105,25 @@ fn changed(change: &Change<'_>, old: &Cluster) -> Guarded {
         ));
     }
     protection(change, old, &mut guarded);
+    source(old, new, &mut guarded);
     guarded
+}
+
+/// Whose backups are this cluster's: recorded with its protection by whoever protects, later by whoever may decide. What is
+/// wrong here deletes the backups of another cluster.
+fn source(old: &Cluster, new: &Cluster, guarded: &mut Guarded) {
+    let (before, after) = (old.annotation(SOURCE), new.annotation(SOURCE));
+    let comes_with_protection = before.is_none() && !old.is_protected();
+    let goes_with_it = after.is_none() && (new.is_marked_as_moved() || new.annotation(PROTECTED).is_none());
+    if before != after && !comes_with_protection && !goes_with_it {
+        guarded.need(
+            &[Right::Decide],
+            format!("say which backups are those of {}", name_of(new)),
+        );
+        let _ = guarded
+            .audit
+            .insert("source", after.unwrap_or("nobody").to_owned());
+    }
 }
 
 /// The annotation that chooses, and its stamps.

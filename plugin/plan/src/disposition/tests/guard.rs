@@ -2,7 +2,7 @@
 
 use velero_model::api::{
     ACCEPTED, AT_STAKE, BREAK_GLASS, BREAK_GLASS_BY, BackupStorage, DECIDED_BY, DECIDED_FOR, DELETE_FOR_MOVE,
-    DISPOSITION, FINALIZER, PROTECTED, StorageDisposition,
+    DISPOSITION, FINALIZER, PROTECTED, SOURCE, StorageDisposition,
 };
 
 use super::super::{
@@ -308,4 +308,35 @@ fn an_object_stays_until_its_cluster_is_gone() {
             .refusal
             .is_some()
     );
+}
+
+#[test]
+fn whose_backups_they_are_is_said_with_the_protection_or_by_whoever_decides() {
+    let bare = without(&without(&cluster(), PROTECTED), SOURCE);
+    let mut bare = bare;
+    bare.finalizers.clear();
+    let protected = with(&with(&bare, PROTECTED, "main:team-a/prod"), SOURCE, "6e0c");
+    assert!(update(&bare, &protected).needs.is_empty());
+    let mut held = cluster();
+    held.deletion = Some(at("2026-11-25T11:00:00Z"));
+    for old in [cluster(), held] {
+        let told = with(&old, SOURCE, "6e0c");
+        for (before, after) in [
+            (&old, &told),
+            (&told, &with(&told, SOURCE, "other")),
+            (&told, &old),
+        ] {
+            let guarded = update(before, after);
+            assert_eq!(rights(&guarded), [Right::Decide]);
+            assert!(guarded.refusal.is_none());
+        }
+    }
+    let made = guard_cluster(&Change {
+        old: None,
+        new: &protected,
+        caller: "jane",
+        is_ours: false,
+        now: now(),
+    });
+    assert_eq!(patched(&made, SOURCE), Some(None));
 }

@@ -1,7 +1,5 @@
 //! Requests about clusters.
 
-use std::collections::BTreeMap;
-
 use backup_plan::disposition::{Cluster, Owner, Right, floor};
 use futures::FutureExt;
 use serde_json::Value;
@@ -93,10 +91,14 @@ impl Schedule {
     pub(super) fn mark(&mut self, user: &str, which: usize) -> Step {
         let user = if self.dice.once_in(2) { "mover" } else { user };
         self.change(user, which, "marks as moved", |dice, new| {
-            new.annotations = BTreeMap::from([(DELETE_FOR_MOVE.to_owned(), String::new())]);
-            if dice.once_in(3) {
-                new.finalizers.clear();
+            // clusterctl replaces the map, and takes finalizers off later; somebody's script may just add the mark.
+            if dice.once_in(2) {
+                new.annotations.clear();
+                if dice.once_in(3) {
+                    new.finalizers.clear();
+                }
             }
+            new.annotations.insert(DELETE_FOR_MOVE.to_owned(), String::new());
         })
     }
 
@@ -176,6 +178,11 @@ impl Schedule {
             }
             _ => {}
         }
+        // Under the mark a mover may take the finalizer off, whatever else is left.
+        if is_moved && old.is_some_and(Cluster::has_finalizer) && !new.has_finalizer() {
+            self.book.protected.remove(&new.uid);
+        }
+        self.book.saw(&new);
         if new.finalizers.is_empty() && new.is_dying() {
             self.fleet.last_uid = Some(new.uid.clone());
             self.fleet.clusters.remove(&which);
@@ -266,6 +273,7 @@ impl Schedule {
         let mut gone = cluster.clone();
         gone.deletion.get_or_insert(self.fleet.now);
         gone.resource_version = self.fleet.version();
+        self.book.saw(&gone);
         if gone.finalizers.is_empty() {
             self.fleet.last_uid = Some(gone.uid);
             self.fleet.clusters.remove(&which);

@@ -26,9 +26,12 @@ impl Schedule {
         if self.bug == Bug::MirrorsOlderChoices {
             known = for_whatever_uid(&known);
         }
+        let mut work = self.read_work();
+        self.bend(&mut known, &mut work);
         let observed = Observed {
             known,
             labels: BTreeMap::new(),
+            work: (!self.dice.once_in(4)).then_some(work),
         };
         let mut writes = step(&observed, &self.settings, self.fleet.now);
         writes.append(&mut self.delayed);
@@ -96,7 +99,8 @@ impl Schedule {
                 }
                 Ok(())
             }
-            Write::Label { .. } => Ok(()),
+            Write::Label { .. } | Write::Event { .. } => Ok(()),
+            work => self.apply_work(work),
         }
     }
 }
