@@ -34,7 +34,7 @@ use velero_model::{
 };
 
 pub(crate) use self::{
-    cluster::{ClusterRequest, ClusterWord},
+    cluster::{ClusterRequest, ClusterWord, RecoverFrom, Recovery},
     create::Create,
     diff::Diff,
     in_cluster::{InCluster, Pods},

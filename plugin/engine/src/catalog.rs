@@ -24,6 +24,7 @@ mod portable;
 mod purge;
 mod restores;
 mod stream;
+mod tickets;
 mod transfer;
 mod verify;
 mod volume_data;
@@ -43,6 +44,7 @@ pub use purge::{Purged, purge};
 pub use restores::{
     ListedRestore, delete_restore, restore_logs, restore_resource_list, restore_results, restores,
 };
+pub use tickets::{FoundTicket, tickets};
 pub use transfer::{CopySummary, copy};
 pub use verify::{Finding, Level, VerifyReport, verify};
 pub use volume_data::volume_data;

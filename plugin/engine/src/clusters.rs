@@ -7,6 +7,7 @@
 mod dispose;
 mod error;
 mod protect;
+mod receipts;
 mod stake;
 pub mod work;
 mod workload;
@@ -23,6 +24,7 @@ pub use self::{
     dispose::{Acceptance, Chosen, Wish},
     error::ClustersError,
     protect::Protection,
+    receipts::WorkSeen,
     stake::{Stake, stake},
     workload::Workload,
 };

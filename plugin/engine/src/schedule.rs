@@ -121,6 +121,16 @@ impl<'a> Schedules<'a> {
             })
     }
 
+    /// Makes a location known in the cluster under a name, in our namespace.
+    ///
+    /// # Errors
+    /// When the server refuses something.
+    pub async fn attach(&self, name: &str, url: &str, credentials: &Credentials) -> Result<(), ApiError> {
+        let mut objects = vec![objects::namespace()];
+        objects.extend(objects::location_secret(name, url, credentials));
+        self.write(&objects).await
+    }
+
     /// Writes the objects of a schedule in their order, by server-side apply: repeating it finishes what was cut off.
     ///
     /// # Errors

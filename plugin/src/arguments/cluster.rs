@@ -1,6 +1,8 @@
-//! `cluster protect|status|retain|delete-storage|unprotect`.
+//! `cluster protect|status|retain|delete-storage|unprotect|recover`.
 
 use clap::{Args, Subcommand, ValueEnum};
+
+use super::pods::PodFlags;
 
 /// Guard the backups of whole clusters, and choose what becomes of them
 ///
@@ -14,6 +16,7 @@ Examples:
   kubectl backup cluster status -A
   kubectl backup cluster retain prod -n team-a --for 90d
   kubectl backup cluster delete-storage prod -n team-a --expires-after 24h
+  kubectl backup cluster recover s3://backups/team-a/prod --plan
 
 The namespace of the context is meant where -n is not given.")]
 pub(crate) struct Cluster {
@@ -54,6 +57,32 @@ pub(crate) enum ClusterCommand {
         target: Target,
         #[command(flatten)]
         choice: Choice,
+    },
+    /// Bring a cluster back from backups that outlived it: show its recovery ticket, attach the storage, restore
+    ///
+    /// The storage is attached read-only, under the cluster's name. Without --plan it asks on a terminal; elsewhere --yes is
+    /// needed. The schedules of the lost cluster are shown with the commands that make them anew, paused.
+    Recover {
+        /// A recovery ticket as a file, or the location where one lies: a URL or a name.
+        #[arg(value_name = "TICKET|LOCATION")]
+        from: String,
+        /// Of several clusters in the location this one, as NAME or NAMESPACE/NAME.
+        #[arg(value_name = "CLUSTER")]
+        which: Option<String>,
+        /// Backup to restore; the newest restorable one by default.
+        #[arg(long, value_name = "NAME")]
+        backup: Option<String>,
+        /// Name of the attached location; the lost cluster's name by default.
+        #[arg(long, value_name = "NAME")]
+        attach_as: Option<String>,
+        /// Show ticket and plan of the restore; change nothing.
+        #[arg(long)]
+        plan: bool,
+        /// Attach the storage and restore nothing.
+        #[arg(long, conflicts_with = "plan")]
+        attach_only: bool,
+        #[command(flatten)]
+        pods: PodFlags,
     },
     /// Do what was chosen, as the Job of the admission suite
     #[command(hide = true)]

@@ -6,6 +6,7 @@
 mod carry_out;
 mod choose;
 mod protect;
+mod recover;
 mod status;
 
 use backup_engine::{
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) async fn run(session: &Session, request: ClusterRequest) -> Result<Exit, Failure> {
     match request {
         ClusterRequest::Protect { cluster, place } => protect::run(session, &cluster, place.as_ref()).await,
+        ClusterRequest::Recover(recovery) => Box::pin(recover::run(session, &recovery)).await,
         ClusterRequest::CarryOut { name } => carry_out::run(session, &name).await,
         ClusterRequest::Unprotect { cluster } => protect::end(session, &cluster).await,
         ClusterRequest::Choose { cluster, wish } => choose::run(session, &cluster, &wish).await,

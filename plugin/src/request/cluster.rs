@@ -1,12 +1,15 @@
 //! The `cluster` commands, as meant.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use backup_engine::{clusters::Wish, location::LocationError};
+use backup_engine::{
+    clusters::Wish,
+    location::{LocationError, url},
+};
 use backup_plan::disposition::{Kind, Settings};
 use velero_model::{api::BackupStorage, duration::GoDuration, name::BackupName};
 
-use super::{Place, RequestError, fields, place};
+use super::{Place, Pods, RequestError, fields, in_cluster, place};
 use crate::arguments::{
     cluster::{Choice, ClusterCommand, KindWord, Target},
     environment::Environment,
@@ -36,11 +39,32 @@ pub(crate) enum ClusterRequest {
         cluster: ClusterWord,
         wish: Wish,
     },
+    Recover(Box<Recovery>),
     /// The Job of the admission suite.
     CarryOut {
         /// Name of its ConfigMap.
         name: String,
     },
+}
+
+/// What to recover from, and how far.
+#[derive(Debug, Clone)]
+pub(crate) struct Recovery {
+    pub(crate) from: RecoverFrom,
+    /// Name, and namespace if it was given.
+    pub(crate) which: Option<(Option<String>, BackupName)>,
+    pub(crate) backup: Option<BackupName>,
+    pub(crate) attach_as: Option<BackupName>,
+    pub(crate) plan: bool,
+    pub(crate) attach_only: bool,
+    pub(crate) pods: Pods,
+}
+
+/// Where the ticket is.
+#[derive(Debug, Clone)]
+pub(crate) enum RecoverFrom {
+    File(PathBuf),
+    Place(Place),
 }
 
 /// A cluster as typed.
@@ -67,6 +91,23 @@ pub(super) fn parse(
                 Err(error) => return Err(error),
             },
         },
+        ClusterCommand::Recover {
+            from,
+            which,
+            backup,
+            attach_as,
+            plan,
+            attach_only,
+            pods,
+        } => ClusterRequest::Recover(Box::new(Recovery {
+            from: recover_from(&from, environment)?,
+            which: which.as_deref().map(cluster_name).transpose()?,
+            backup: backup.as_deref().map(BackupName::parse).transpose()?,
+            attach_as: attach_as.as_deref().map(BackupName::parse).transpose()?,
+            plan,
+            attach_only,
+            pods: in_cluster::pods(pods, environment),
+        })),
         ClusterCommand::CarryOut { name } => ClusterRequest::CarryOut {
             name: BackupName::parse(&name)?.to_string(),
         },
@@ -103,6 +144,22 @@ pub(super) fn parse(
             cluster: word(target, global)?,
             wish: wish(BackupStorage::Delete, &choice)?,
         },
+    })
+}
+
+/// A file is one that is there; everything else is a location.
+fn recover_from(text: &str, environment: &Environment) -> Result<RecoverFrom, RequestError> {
+    let file = environment.working_folder.join(text);
+    if !url::is_url(text) && file.is_file() {
+        return Ok(RecoverFrom::File(file));
+    }
+    Ok(RecoverFrom::Place(place::of(Some(text), environment)?))
+}
+
+fn cluster_name(text: &str) -> Result<(Option<String>, BackupName), RequestError> {
+    Ok(match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.to_owned()), BackupName::parse(name)?),
+        None => (None, BackupName::parse(text)?),
     })
 }
 

@@ -145,6 +145,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
             ClusterCommand::Status { .. } => of("cluster status", true, false, true, EVERY),
             ClusterCommand::Retain { .. } => of("cluster retain", true, false, false, EVERY),
             ClusterCommand::DeleteStorage { .. } => of("cluster delete-storage", true, false, false, EVERY),
+            ClusterCommand::Recover { .. } => of("cluster recover", false, false, false, TEXT),
             ClusterCommand::CarryOut { .. } => of("cluster carry-out", false, false, false, TEXT),
             ClusterCommand::Unprotect { .. } => of("cluster unprotect", true, false, false, EVERY),
         },

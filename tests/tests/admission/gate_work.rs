@@ -17,7 +17,7 @@ use super::gate_site::{OURS, Prod, Site, decider, operator, protect, start, unti
 const IMAGE: &str = "registry.invalid/suite:1";
 
 /// A management cluster whose server has an image for the work.
-fn site() -> Result<&'static Site> {
+pub(crate) fn site() -> Result<&'static Site> {
     static SITE: OnceLock<Result<Site, String>> = OnceLock::new();
     let made = SITE.get_or_init(|| make().map_err(|error| format!("{error:#}")));
     made.as_ref().map_err(|error| anyhow!("{error}"))
@@ -45,14 +45,14 @@ fn carrier(cluster: &Cluster) -> Result<backup_tests::webhook::Webhook> {
 }
 
 /// The work for one cluster.
-struct Work<'a> {
+pub(crate) struct Work<'a> {
     cluster: &'a Cluster,
-    name: String,
+    pub(crate) name: String,
     uid: String,
 }
 
 impl<'a> Work<'a> {
-    fn of(cluster: &'a Cluster, uid: &str) -> Self {
+    pub(crate) fn of(cluster: &'a Cluster, uid: &str) -> Self {
         Self {
             cluster,
             name: work_name(uid),
@@ -60,11 +60,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn map(&self) -> String {
+    pub(crate) fn map(&self) -> String {
         format!("/api/v1/namespaces/{OURS}/configmaps/{}", self.name)
     }
 
-    fn job(&self) -> String {
+    pub(crate) fn job(&self) -> String {
         format!("/apis/batch/v1/namespaces/{OURS}/jobs/{}", self.name)
     }
 
@@ -88,7 +88,7 @@ impl<'a> Work<'a> {
     }
 
     /// Waits for a Job, another one than `before`; gives it.
-    fn wait_for_job(&self, before: Option<&str>) -> Result<Value> {
+    pub(crate) fn wait_for_job(&self, before: Option<&str>) -> Result<Value> {
         let is_new = |job: &Value| job["metadata"]["uid"].as_str() != before;
         self.cluster
             .wait_until(&format!("a new job {}", self.name), |cluster| {
@@ -128,7 +128,7 @@ impl<'a> Work<'a> {
             .map(drop)
     }
 
-    fn wait_for_event(&self, namespace: &str, reason: &str) -> Result<String> {
+    pub(crate) fn wait_for_event(&self, namespace: &str, reason: &str) -> Result<String> {
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
         let mut note = None;
         self.cluster.wait_until(&format!("event {reason}"), |cluster| {

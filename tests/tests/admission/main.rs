@@ -13,6 +13,7 @@ mod gate_floor;
 mod gate_guard;
 mod gate_session;
 mod gate_site;
+mod gate_storage;
 mod gate_table;
 mod gate_ways;
 mod gate_work;

@@ -74,6 +74,10 @@ impl Worker<'_> {
         open: impl AsyncFnOnce(&StorageOrder) -> Result<Place, Stop>,
     ) -> Result<Carried, Stop> {
         let mut account = Account::open(self.api, name).await?;
+        // Proof stays as it is, also when the cluster that it let go is gone.
+        if account.report.is_proof_for(&account.order) {
+            return Ok(Carried::Reported(Box::new(account.report)));
+        }
         match Box::pin(self.work(&mut account, open)).await {
             Ok(()) => {}
             Err(Stop::Blocked { reason, message }) => {
@@ -92,9 +96,6 @@ impl Worker<'_> {
         open: impl AsyncFnOnce(&StorageOrder) -> Result<Place, Stop>,
     ) -> Result<(), Stop> {
         self.is_owed(&account.order).await?;
-        if account.report.is_proof_for(&account.order) {
-            return Ok(());
-        }
         let place = open(&account.order).await?;
         account.working("looking at the storage").await?;
         let workload = {

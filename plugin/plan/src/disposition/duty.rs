@@ -119,18 +119,20 @@ pub fn revised(known: Option<&StorageOrder>, wanted: StorageOrder, above: u64) -
             ..wanted
         });
     };
+    let wanted = StorageOrder {
+        source: wanted.source.clone().or_else(|| known.source.clone()),
+        ..wanted
+    };
     // Who says so and when is told, and changes nothing about the work.
     let asks = |order: &StorageOrder| StorageOrder {
         format: 0,
         revision: 0,
-        source: None,
         decided_by: Vec::new(),
         decided_at: None,
         ..order.clone()
     };
     (asks(known) != asks(&wanted)).then(|| StorageOrder {
         revision: known.revision.max(above) + 1,
-        source: wanted.source.clone().or_else(|| known.source.clone()),
         ..wanted
     })
 }

@@ -9,6 +9,7 @@ use backup_engine::{
     clock,
     clusters::{Clusters, Found, Stake, Workload, stake},
     location::{self, Location, url},
+    schedule::Schedules,
     storage::probe::{self, Outcome},
 };
 use backup_plan::{disposition::name_of, human};
@@ -104,12 +105,13 @@ async fn source(session: &Session, found: &Found) -> Result<Option<String>, Fail
     Ok(None)
 }
 
-/// The name under which others find the location: a BackupStorageLocation's own, else its URL, since names in a user's
-/// file mean nothing to anybody else.
+/// The name under which others find the location: that of our Secret or of a BackupStorageLocation, else its URL, since
+/// names in a user's file mean nothing to anybody else.
 async fn named(session: &Session, place: &Place) -> Result<(String, Location), Failure> {
     let location = session.locate(place).await?;
     Ok(match place {
         Place::Known { .. } => (url::print(&location), location),
+        Place::Named { name, .. } if is_ours(session, name).await? => (name.clone(), location),
         Place::Named { name, .. } => {
             view::warn(&format!(
                 "{name} is a BackupStorageLocation: a Velero that uses it too calls it invalid once other folders than its own \
@@ -118,6 +120,20 @@ async fn named(session: &Session, place: &Place) -> Result<(String, Location), F
             (name.clone(), location)
         }
     })
+}
+
+/// Whether the name is that of a location of ours in the cluster.
+async fn is_ours(session: &Session, name: &str) -> Result<bool, Failure> {
+    let api = session.api().await?;
+    match session
+        .unless_interrupted(Schedules::new(&api).location(name))
+        .await
+    {
+        Ok(found) => Ok(found.is_some()),
+        // Whoever may not look may still protect.
+        Err(Failure::Api(_)) => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// A folder must be there before anything is put into it; a bucket knows no folders.

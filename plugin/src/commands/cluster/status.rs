@@ -1,13 +1,16 @@
 //! `cluster status`: protected or not, what is at stake, what has been chosen, and what a deletion would be answered.
 //!
 //! Backups are counted in the storage itself where it can be reached, else what was recorded on the cluster is shown.
-//! The answer is the gate's own rule with its default settings; a gate that is set more strictly refuses more.
+//! The answer is the gate's own rule with its default settings; a gate that is set more strictly refuses more. Clusters that
+//! are gone are there too, by the receipts of what was done to their backups.
+
+mod work;
 
 use std::time::Duration;
 
 use backup_engine::{
     clock,
-    clusters::{Clusters, Found, stake},
+    clusters::{Clusters, Found, WorkSeen, stake},
     location,
 };
 use backup_plan::{
@@ -21,6 +24,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use velero_model::api::{StorageDisposition, StorageFacts};
 
+use self::work::Work;
 use super::{no_management_cluster, recorded, short, storage};
 use crate::{
     arguments::global::OutputFormat,
@@ -59,6 +63,10 @@ struct Row {
     final_backup: bool,
     expires: Option<Timestamp>,
     deletion: Answer,
+    /// What is being done or was done to its backups.
+    work: Option<Work>,
+    /// Whether the cluster is no more.
+    gone: bool,
     #[serde(skip)]
     short: String,
 }
@@ -98,15 +106,23 @@ pub(crate) async fn run(session: &Session, scope: Scope) -> Result<Exit, Failure
         .await?;
     let caller = session.unless_interrupted(clusters.whoami()).await?;
     let neighbours: Vec<Cluster> = all.iter().map(|found| found.cluster.clone()).collect();
+    let works = work::seen(session, &clusters).await?;
     let mut rows = Vec::new();
     for found in all.iter().filter(|found| scope.holds(found)) {
         let facts = Facts {
             dispositions: &dispositions,
             neighbours: &neighbours,
             caller: &caller,
+            works: &works,
         };
         rows.push(row(session, found, &facts).await?);
     }
+    let is_there = |uid: &str| all.iter().any(|found| found.cluster.uid == uid);
+    let gone = works
+        .iter()
+        .filter(|seen| !is_there(&seen.order.cluster.uid))
+        .filter(|seen| scope.holds_gone(seen, namespace.as_deref()));
+    rows.extend(gone.map(work::row));
     rows.sort_by(|one, other| {
         let key = |row: &Row| {
             let Identity {
@@ -115,7 +131,7 @@ pub(crate) async fn run(session: &Session, scope: Scope) -> Result<Exit, Failure
                 kind,
                 ..
             } = &row.cluster;
-            (namespace.clone(), name.clone(), kind.clone())
+            (namespace.clone(), name.clone(), kind.clone(), row.gone)
         };
         key(one).cmp(&key(other))
     });
@@ -137,6 +153,16 @@ pub(crate) async fn run(session: &Session, scope: Scope) -> Result<Exit, Failure
 }
 
 impl Scope {
+    fn holds_gone(&self, seen: &WorkSeen, namespace: Option<&str>) -> bool {
+        let cluster = &seen.order.cluster;
+        self.name.as_ref().is_none_or(|name| cluster.name == *name)
+            && namespace.is_none_or(|namespace| cluster.namespace == namespace)
+            && self
+                .kinds
+                .iter()
+                .any(|kind| kind.group == cluster.group && kind.kind == cluster.kind)
+    }
+
     fn holds(&self, found: &Found) -> bool {
         self.name.as_ref().is_none_or(|name| found.cluster.name == *name)
             && self
@@ -176,6 +202,7 @@ struct Facts<'a> {
     dispositions: &'a [StorageDisposition],
     neighbours: &'a [Cluster],
     caller: &'a str,
+    works: &'a [WorkSeen],
 }
 
 async fn row(session: &Session, found: &Found, facts: &Facts<'_>) -> Result<Row, Failure> {
@@ -218,6 +245,12 @@ async fn row(session: &Session, found: &Found, facts: &Facts<'_>) -> Result<Row,
         final_backup: choice.as_ref().is_some_and(|choice| choice.final_backup),
         expires: choice.and_then(|choice| choice.expires),
         deletion: answer(cluster, &decision),
+        work: facts
+            .works
+            .iter()
+            .find(|seen| seen.order.cluster.uid == cluster.uid)
+            .map(Work::of),
+        gone: false,
         short: short(found),
     })
 }
@@ -308,6 +341,10 @@ fn explained(row: &Row) -> String {
         why,
         commands,
     } = &row.deletion;
+    let done = row.work.as_ref().map(Work::explained).unwrap_or_default();
+    if row.gone {
+        return done;
+    }
     let mut text = if *allowed {
         format!("a deletion would be allowed: {}\n", view::plain(why))
     } else {
@@ -323,6 +360,7 @@ fn explained(row: &Row) -> String {
             "the admission suite has not accepted the choice yet: until then the floor policy refuses\n",
         );
     }
+    text.push_str(&done);
     text
 }
 
@@ -338,6 +376,7 @@ fn table(rows: &[Row], is_wide: bool) -> Table {
         "ACCEPTED",
         "EXPIRES",
         "DELETE",
+        "STORAGE",
     ];
     if is_wide {
         headings.extend(["KIND", "LOCATION", "OLDEST", "NEWEST", "COUNTED"]);
@@ -359,12 +398,13 @@ fn table(rows: &[Row], is_wide: bool) -> Table {
             row.decision
                 .map(|_| view::expires(row.expires, now))
                 .unwrap_or_default(),
-            if row.deletion.allowed {
-                "allowed"
-            } else {
-                "refused"
+            match (row.gone, row.deletion.allowed) {
+                (true, _) => "gone",
+                (false, true) => "allowed",
+                (false, false) => "refused",
             }
             .to_owned(),
+            row.work.as_ref().map(Work::word).unwrap_or_default(),
         ];
         if is_wide {
             cells.extend([

@@ -256,14 +256,14 @@ pub(super) fn timestamp(time: &DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }
 
-/// A refusal to delete that may come from a lock: asks the object for it.
+/// A refusal to delete that comes from a lock or may come from one: asks the object until when it is locked.
 pub(super) async fn lock_or(
     bucket: &S3,
     key: &str,
     version: Option<&str>,
     refused: StorageError,
 ) -> StorageError {
-    let StorageError::AccessDenied { at, .. } = &refused else {
+    let (StorageError::AccessDenied { at, .. } | StorageError::Locked { at, until: None }) = &refused else {
         return refused;
     };
     let at: At = at.clone();
