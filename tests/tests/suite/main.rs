@@ -7,6 +7,7 @@ mod manifests;
 mod node;
 mod running;
 mod schedules;
+mod storage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -89,6 +89,7 @@ fn the_suite_is_installed_works_and_goes_without_a_trace() -> Result<()> {
     annotates(&node).with_context(|| node.state_of(NAMESPACE))?;
     holds_an_undecided_cluster(&node)?;
     goes_on_with_one_replica(&node)?;
+    super::storage::choices_are_carried_out(&node).with_context(|| node.state_of(NAMESPACE))?;
     the_plugin_runs_from_the_image(&node)?;
     plugin.run(["enable"])?.ok().stdout_has("0 created");
     goes_without_a_trace(&node, &plugin)

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const NAMESPACE: &str = "kubectl-backup";
 
 /// The store's URL as pods reach it.
-fn url_for_pods(node: &Node, store: &Store) -> Result<String> {
+pub(super) fn url_for_pods(node: &Node, store: &Store) -> Result<String> {
     let endpoint = store.endpoint().context("no server")?;
     let port = endpoint
         .rsplit(':')
