@@ -50,6 +50,8 @@ pub enum Program {
     Cron,
     /// Prometheus' reader of alerting rules as a filter.
     PrometheusRules,
+    /// Cluster API's side of its runtime hooks.
+    RuntimeHooks,
     /// Velero's choice of volumes as a filter; the same binary as [`Program::Velero`].
     VeleroVolumes,
 }
@@ -74,6 +76,7 @@ impl Program {
             Self::VeleroModifiers => "velero-modifiers",
             Self::Cron => "cron",
             Self::PrometheusRules => "prometheus-rules",
+            Self::RuntimeHooks => "runtime-hooks",
             Self::VeleroVolumes => "velero-volumes",
         }
     }
@@ -94,6 +97,7 @@ impl Program {
             Self::VeleroModifiers => &VELERO_MODIFIERS,
             Self::Cron => &CRON,
             Self::PrometheusRules => &PROMETHEUS_RULES,
+            Self::RuntimeHooks => &RUNTIME_HOOKS,
         }
     }
 }
@@ -202,6 +206,15 @@ const VELERO_MODIFIERS: Module = Module {
 const CRON: Module = Module {
     name: "cron",
     title: "robfig/cron 3.0.1 and netresearch/go-cron 0.15.0",
+    minutes: 1,
+    package: ".",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+const RUNTIME_HOOKS: Module = Module {
+    name: "runtime-hooks",
+    title: "the types and paths of Cluster API 1.14.2's runtime hooks",
     minutes: 1,
     package: ".",
     linker_flags: "-s -w",

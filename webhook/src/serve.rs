@@ -4,6 +4,7 @@
 //! in which the endpoints forget us, then no new connection, then the last answers.
 
 pub mod connect;
+pub mod hooks;
 pub mod https;
 pub mod metrics;
 pub mod probes;
@@ -153,7 +154,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
         decisions: context,
         metrics: Arc::clone(&metrics),
     };
-    let router = routes::router(Arc::new(reviews), Arc::clone(&readiness));
+    let router = routes::router(Arc::new(reviews), Arc::clone(&readiness)).merge(hooks::router());
     let state = probes::State {
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),

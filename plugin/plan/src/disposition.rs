@@ -12,6 +12,7 @@ mod deletion;
 mod duty;
 mod guard;
 mod holder;
+mod hook;
 mod message;
 mod mirror;
 mod settings;
@@ -29,6 +30,7 @@ pub use guard::{
     guard_disposition,
 };
 pub use holder::{HolderDeletion, definition, location, namespace};
+pub use hook::{BeforeDelete, before_delete};
 pub use message::{Commands, explain, name_of};
 pub use mirror::{Accepted, accepted, floor, wanted_mirror};
 pub use settings::{Kind, LocationInUse, Settings, Unprotected};

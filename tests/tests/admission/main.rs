@@ -18,3 +18,4 @@ mod gate_table;
 mod gate_ways;
 mod gate_work;
 mod lifecycle;
+mod runtime_hook;
