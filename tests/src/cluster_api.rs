@@ -37,6 +37,12 @@ pub fn install(cluster: &Cluster) -> Result<()> {
     define(cluster, tanzu_kubernetes_clusters())
 }
 
+/// Makes only the clusters of Cluster API known.
+pub fn install_clusters(cluster: &Cluster) -> Result<()> {
+    let (server, module, file) = CLUSTERS;
+    define(cluster, modules::document(server, module, file)?)
+}
+
 /// Makes one CRD known and waits until its kind is served in every version. Its conversion webhook, if it has one, is
 /// left out.
 pub fn define(cluster: &Cluster, mut definition: Value) -> Result<()> {

@@ -63,6 +63,18 @@ impl Screen {
         Ok(())
     }
 
+    /// Runs `kubectl ...`, which must be refused.
+    pub(super) fn refused(&self, cluster: &Cluster, arguments: &[&str]) -> Result<()> {
+        self.command("kubectl", arguments);
+        let output = cluster.kubectl(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        self.output(&said);
+        if output.status.success() {
+            bail!("kubectl {} was not refused", arguments.join(" "));
+        }
+        Ok(())
+    }
+
     fn command(&self, program: &str, arguments: &[&str]) {
         self.pause(300);
         let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();

@@ -109,9 +109,27 @@ async fn source(session: &Session, found: &Found) -> Result<Option<String>, Fail
 /// names in a user's file mean nothing to anybody else.
 async fn named(session: &Session, place: &Place) -> Result<(String, Location), Failure> {
     let location = session.locate(place).await?;
+    let (Place::Known { name, .. } | Place::Named { name, .. }) = place;
+    if is_ours(session, name, &location).await? {
+        return Ok((name.clone(), location));
+    }
     Ok(match place {
-        Place::Known { .. } => (url::print(&location), location),
-        Place::Named { name, .. } if is_ours(session, name).await? => (name.clone(), location),
+        Place::Known { .. } if matches!(location, Location::Folder(_)) => {
+            view::warn(&format!(
+                "no pod sees the folder {}: when the cluster is deleted, nothing in the cluster can do what was chosen; a bucket \
+                 that the cluster knows is better (`kubectl backup enable --location NAME`)",
+                location.describe()
+            ));
+            (url::print(&location), location)
+        }
+        Place::Known { .. } => {
+            view::warn(&format!(
+                "no location of the cluster is {}: when the cluster is deleted, the Job that does what was chosen finds no \
+                 credentials for it; `kubectl backup enable --location NAME` makes one known, then protect the cluster in it",
+                location.describe()
+            ));
+            (url::print(&location), location)
+        }
         Place::Named { name, .. } => {
             view::warn(&format!(
                 "{name} is a BackupStorageLocation: a Velero that uses it too calls it invalid once other folders than its own \
@@ -122,16 +140,19 @@ async fn named(session: &Session, place: &Place) -> Result<(String, Location), F
     })
 }
 
-/// Whether the name is that of a location of ours in the cluster.
-async fn is_ours(session: &Session, name: &str) -> Result<bool, Failure> {
+/// Whether the name is that of a location of ours in the cluster, and the same place.
+async fn is_ours(session: &Session, name: &str, location: &Location) -> Result<bool, Failure> {
     let api = session.api().await?;
-    match session
+    let found = session
         .unless_interrupted(Schedules::new(&api).location(name))
-        .await
-    {
-        Ok(found) => Ok(found.is_some()),
+        .await;
+    match found {
+        Ok(Some(secret)) => {
+            let there = location::in_cluster::from_secret(&secret)?;
+            Ok(there.describe() == location.describe())
+        }
         // Whoever may not look may still protect.
-        Err(Failure::Api(_)) => Ok(false),
+        Ok(None) | Err(Failure::Api(_)) => Ok(false),
         Err(failure) => Err(failure),
     }
 }
