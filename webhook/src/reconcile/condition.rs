@@ -163,9 +163,10 @@ fn of_work(object: &StorageDisposition, progress: &Progress) -> Vec<Condition> {
 
 fn sentence(text: &str) -> String {
     let text = text.trim_end();
-    match text.ends_with('.') {
-        true => text.to_owned(),
-        false => format!("{text}."),
+    if text.ends_with('.') {
+        text.to_owned()
+    } else {
+        format!("{text}.")
     }
 }
 

@@ -159,7 +159,7 @@ pub(super) fn wanted(
         Duty::Held { reason, message } => case.held(reason, message),
         Duty::Work(order) => match case.unusable() {
             Some(why) => case.held("OrderUnusable", why),
-            None => case.work(before, order, work.image.as_deref().unwrap_or_default()),
+            None => case.work(before, *order, work.image.as_deref().unwrap_or_default()),
         },
     }
 }
@@ -213,7 +213,7 @@ impl Case<'_> {
         }
     }
 
-    fn event(&self, is_warning: bool, revision: u64, reason: &str, note: String) -> Write {
+    fn event(&self, is_warning: bool, revision: u64, reason: &str, note: &str) -> Write {
         let cluster = self.cluster;
         Write::Event {
             name: format!("{}.{revision}.{}", self.name, reason.to_lowercase()),
@@ -281,7 +281,7 @@ impl Case<'_> {
             .stopped("what was chosen is not clear any more")
             .into_iter()
             .collect();
-        writes.push(self.event(true, revision, reason, message.clone()));
+        writes.push(self.event(true, revision, reason, &message));
         Wanted {
             writes,
             release: None,
@@ -323,7 +323,7 @@ impl Case<'_> {
             };
         }
         Wanted {
-            writes: vec![self.event(true, 0, "ReleasedWithoutWork", note)],
+            writes: vec![self.event(true, 0, "ReleasedWithoutWork", &note)],
             release: Some(self.release()),
             progress: None,
         }
@@ -379,7 +379,7 @@ impl Case<'_> {
             }
         }
         if progress.reason != velero_model::api::storage_work::reason::WORKING {
-            writes.push(self.event(true, order.revision, &progress.reason, progress.message.clone()));
+            writes.push(self.event(true, order.revision, &progress.reason, &progress.message));
         }
         Wanted {
             writes,
@@ -409,7 +409,7 @@ impl Case<'_> {
             self.name
         );
         Wanted {
-            writes: vec![self.event(false, order.revision, what, message.clone())],
+            writes: vec![self.event(false, order.revision, what, &message)],
             release: Some(self.release()),
             progress: Some(Progress {
                 choice: Some(order.choice),

@@ -81,7 +81,7 @@ impl Worker<'_> {
         match Box::pin(self.work(&mut account, open)).await {
             Ok(()) => {}
             Err(Stop::Blocked { reason, message }) => {
-                account.end(WorkPhase::Blocked, reason, message).await?
+                account.end(WorkPhase::Blocked, reason, message).await?;
             }
             Err(Stop::Failed { reason, message }) => account.end(WorkPhase::Failed, reason, message).await?,
             Err(Stop::OrderChanged) => return Ok(Carried::OrderChanged),

@@ -77,8 +77,8 @@ impl Workload {
         };
         Ok(match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok((api, identity))) => Self::Lives { api, identity },
-            Ok(Err(error)) => Self::unreachable(chain(&error)),
-            Err(_) => Self::unreachable(format!("no answer within {} s", PATIENCE.as_secs())),
+            Ok(Err(error)) => Self::unreachable(&chain(&error)),
+            Err(_) => Self::unreachable(&format!("no answer within {} s", PATIENCE.as_secs())),
         })
     }
 
@@ -89,7 +89,7 @@ impl Workload {
         }
     }
 
-    fn unreachable(why: String) -> Self {
+    fn unreachable(why: &str) -> Self {
         Self::Silent {
             reason: reason::CLUSTER_UNREACHABLE,
             message: format!("the cluster itself cannot be reached: {why}"),

@@ -26,7 +26,7 @@ pub enum Duty {
     /// The finalizer goes, and nothing is done to the storage: the glass was broken.
     Unchosen,
     /// This is to be done. The revision is for [`revised`] to give.
-    Work(StorageOrder),
+    Work(Box<StorageOrder>),
     /// It is held, and somebody has to do something first.
     Held {
         /// In the vocabulary of conditions.
@@ -101,13 +101,13 @@ pub fn duty(
             return held("DecisionMissing", cluster, why);
         }
     };
-    Duty::Work(StorageOrder {
+    Duty::Work(Box::new(StorageOrder {
         choice: storage,
         source: cluster.annotation(SOURCE).map(str::to_owned).or(order.source),
         location: location.to_owned(),
         prefix: prefix.to_owned(),
         ..order
-    })
+    }))
 }
 
 /// The order to be written, with its revision, if `wanted` is not what stands. `above` is the highest revision that was
@@ -160,9 +160,10 @@ fn undecided(cluster: &Cluster, dispositions: &[StorageDisposition], now: Timest
         _ => "Undecided",
     };
     let said: Vec<String> = faults.iter().map(explain).collect();
-    let why = match said.is_empty() {
-        true => "nobody has chosen what becomes of its backups".to_owned(),
-        false => said.join("; "),
+    let why = if said.is_empty() {
+        "nobody has chosen what becomes of its backups".to_owned()
+    } else {
+        said.join("; ")
     };
     held(reason, cluster, &why)
 }
@@ -192,9 +193,10 @@ fn plain(cluster: &Cluster, choice: BackupStorage) -> StorageOrder {
 fn ordered(cluster: &Cluster, choice: &Choice, dispositions: &[StorageDisposition]) -> StorageOrder {
     StorageOrder {
         retain_for: retain_for(cluster, choice, dispositions),
-        final_backup: match choice.final_backup {
-            true => FinalBackup::Required,
-            false => FinalBackup::Skip,
+        final_backup: if choice.final_backup {
+            FinalBackup::Required
+        } else {
+            FinalBackup::Skip
         },
         decided_by: choice.authors.iter().cloned().collect(),
         decided_at: Some(velero_model::time::to_seconds(choice.decided)),

@@ -64,9 +64,10 @@ impl Book {
         if self.moved.contains(uid) {
             return Err(format!("work for a moved cluster, {uid}"));
         }
-        match self.going.contains(&(uid.to_owned(), word.to_owned())) {
-            true => Ok(()),
-            false => Err(format!("an order to {word} for {uid} from a stale choice")),
+        if self.going.contains(&(uid.to_owned(), word.to_owned())) {
+            Ok(())
+        } else {
+            Err(format!("an order to {word} for {uid} from a stale choice"))
         }
     }
 

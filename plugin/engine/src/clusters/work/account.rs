@@ -83,7 +83,7 @@ impl<'a> Account<'a> {
             return Ok(());
         }
         self.report.phase = phase;
-        self.report.reason = reason::WORKING.to_owned();
+        reason::WORKING.clone_into(&mut self.report.reason);
         message.clone_into(&mut self.report.message);
         self.report.finished_at = None;
         self.write().await

@@ -93,9 +93,10 @@ pub(super) async fn take(
             ),
         ));
     }
-    match sound(worker, place, &name).await? {
-        true => tell(account, &name, summary.phase).await,
-        false => Err(damaged(&name)),
+    if sound(worker, place, &name).await? {
+        tell(account, &name, summary.phase).await
+    } else {
+        Err(damaged(&name))
     }
 }
 

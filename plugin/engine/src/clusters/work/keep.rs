@@ -4,7 +4,7 @@
 //! nothing is ever shortened. The ticket is written last: where it is, the notes are. Backups that cannot be read get no
 //! note, because nothing can be decided about them; no retention removes them either, and the ticket names them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -57,9 +57,10 @@ pub(super) async fn everything(
     let velero = workload
         .api()
         .map(|api| Velero::new(api.clone(), worker.velero_namespace));
-    let author = match account.order.decided_by.is_empty() {
-        true => "backup-storage".to_owned(),
-        false => account.order.decided_by.join(","),
+    let author = if account.order.decided_by.is_empty() {
+        "backup-storage".to_owned()
+    } else {
+        account.order.decided_by.join(",")
     };
     let mut kept = Vec::new();
     for listed in listing.backups.iter().filter(|listed| {
@@ -110,15 +111,17 @@ pub(super) async fn everything(
         ticket.location
     );
     if removed > 0 {
-        message.push_str(&format!(
+        let _ = write!(
+            message,
             "; {removed} keys had been deleted before the choice was changed"
-        ));
+        );
     }
     if !ticket.unreadable.is_empty() {
-        message.push_str(&format!(
+        let _ = write!(
+            message,
             "; {} of them cannot be read, see the ticket",
             ticket.unreadable.len()
-        ));
+        );
     }
     account.end(WorkPhase::Retained, reason::RETAINED, message).await
 }

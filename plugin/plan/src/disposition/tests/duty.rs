@@ -23,7 +23,7 @@ fn owed(cluster: &Cluster, objects: &[StorageDisposition], known: Option<&Storag
 
 fn order(duty: Duty) -> StorageOrder {
     match duty {
-        Duty::Work(order) => order,
+        Duty::Work(order) => *order,
         other => panic!("{other:?}"),
     }
 }

@@ -1,5 +1,7 @@
 //! The work on a cluster's backups, as `cluster status` shows it, and clusters of which only that is left.
 
+use std::fmt::Write;
+
 use backup_engine::clusters::{Clusters, ClustersError, WorkSeen};
 use backup_plan::human;
 use serde::Serialize;
@@ -98,20 +100,14 @@ impl Work {
             } else {
                 "not whole"
             };
-            text.push_str(&format!(
-                "  last backup: {} ({}), {state}\n",
-                last.name, last.phase
-            ));
+            let _ = writeln!(text, "  last backup: {} ({}), {state}", last.name, last.phase);
         }
         for locked in &receipt.left.locked {
             let until = view::when(locked.until);
-            text.push_str(&format!("  locked until {until}: {}\n", view::plain(&locked.key)));
+            let _ = writeln!(text, "  locked until {until}: {}", view::plain(&locked.key));
         }
         for snapshot in &receipt.left.snapshots {
-            text.push_str(&format!(
-                "  left outside the storage: {}\n",
-                view::plain(snapshot)
-            ));
+            let _ = writeln!(text, "  left outside the storage: {}", view::plain(snapshot));
         }
         text
     }
