@@ -3,7 +3,10 @@
 //! In come the flags that every command has; out come connected clients, made when they are first needed: looking at
 //! backups needs no cluster. A location name that the user's file does not know is looked up as a BackupStorageLocation.
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use backup_engine::{
     api::{ApiClient, ApiError},
@@ -117,6 +120,26 @@ impl Session {
             })
         })
         .await
+    }
+
+    /// Goes on only with a person's word: `--yes`, or `word` typed on a terminal. `what` is what would happen; `before` is
+    /// what to do before giving `--yes`, such as `see which with --plan, then `, or nothing.
+    pub(crate) async fn agree(&self, what: &str, word: &str, before: &str) -> Result<(), Failure> {
+        if self.common.yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::Refused(format!(
+                "{what}; {before}give --yes, or run this on a terminal"
+            )));
+        }
+        if self.ask(&format!("{what}; type {word} to go on:")).await? == word {
+            Ok(())
+        } else {
+            Err(Failure::Refused(format!(
+                "nothing is changed: {word} was not typed"
+            )))
+        }
     }
 
     /// A location of this name in the cluster: our own Secret, else a BackupStorageLocation. Where the cluster cannot be asked, the name is simply unknown.

@@ -221,7 +221,7 @@ async fn confirm(session: &Session, identity: &ClusterIdentity, held: &[Held]) -
                 .to_owned(),
         ));
     }
-    if backups == 0 || session.common.yes {
+    if backups == 0 {
         return Ok(());
     }
     let what = format!(
@@ -229,23 +229,7 @@ async fn confirm(session: &Session, identity: &ClusterIdentity, held: &[Held]) -
         count(backups as u64, "backup"),
         identity.name
     );
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Refused(format!(
-            "{what}; give --yes, or run this on a terminal"
-        )));
-    }
-    if session
-        .ask(&format!("{what}; type {} to go on:", identity.name))
-        .await?
-        == identity.name
-    {
-        Ok(())
-    } else {
-        Err(Failure::Refused(format!(
-            "nothing is changed: {} was not typed",
-            identity.name
-        )))
-    }
+    session.agree(&what, &identity.name, "").await
 }
 
 /// One after the other, by the routine of `delete`. What cannot go keeps the parts where they are.

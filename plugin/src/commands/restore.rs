@@ -1,7 +1,6 @@
 //! `restore`: brings back a backup or parts of it.
 
 use std::{
-    io::{self, IsTerminal},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -101,7 +100,7 @@ fn scope_text(request: &Restore) -> String {
 
 /// A restore that may delete objects needs a person's word.
 async fn agree(session: &Session, request: &Restore) -> Result<(), Failure> {
-    if !request.existing.may_delete() || session.common.yes {
+    if !request.existing.may_delete() {
         return Ok(());
     }
     let what = format!(
@@ -109,21 +108,7 @@ async fn agree(session: &Session, request: &Restore) -> Result<(), Failure> {
          (--existing-resource-policy {})",
         request.existing
     );
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Refused(format!(
-            "{what}; see which with --plan, then give --yes, or run this on a terminal"
-        )));
-    }
-    match session
-        .ask(&format!("{what}; type yes to go on:"))
-        .await?
-        .as_str()
-    {
-        "yes" => Ok(()),
-        _ => Err(Failure::Refused(
-            "nothing was restored: the answer was not yes; --plan shows what would be deleted".to_owned(),
-        )),
-    }
+    session.agree(&what, "yes", "see which with --plan, then ").await
 }
 
 /// Makes the restore. A name that was made up from the time may be taken by a run of the same second; it gets a number

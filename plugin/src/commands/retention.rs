@@ -308,22 +308,11 @@ pub(crate) async fn apply(
 }
 
 async fn confirm(session: &Session, number: usize, location: &str) -> Result<(), Failure> {
-    use std::io::IsTerminal;
-    if session.common.yes {
-        return Ok(());
-    }
-    let what = format!("{} in {location}", count(number as u64, "backup"));
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Refused(format!(
-            "{what} would be deleted for good; give --yes, or run this on a terminal"
-        )));
-    }
-    let question = format!("{what} will be deleted for good; type yes to go on:");
-    if session.ask(&question).await? == "yes" {
-        Ok(())
-    } else {
-        Err(Failure::Refused("nothing was deleted".to_owned()))
-    }
+    let what = format!(
+        "{} in {location} would be deleted for good",
+        count(number as u64, "backup")
+    );
+    session.agree(&what, "yes", "").await
 }
 
 /// A Backup object that Velero made anew from the bucket knows of no decision; it is told again.

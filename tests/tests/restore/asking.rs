@@ -38,8 +38,8 @@ fn a_person_at_a_terminal_is_asked_and_only_yes_deletes() -> Result<()> {
         ["restore", "b1", "--name", name].into_iter().chain(policy)
     };
     for (typed, code, said) in [
-        ("no\n", 4, "nothing was restored: the answer was not yes"),
-        ("\n", 4, "nothing was restored: the answer was not yes"),
+        ("no\n", 4, "nothing is changed: yes was not typed"),
+        ("\n", 4, "nothing is changed: yes was not typed"),
         // Ctrl-C, as the terminal makes a signal of it.
         ("\u{3}", 130, "stopping"),
     ] {

@@ -3,8 +3,6 @@
 //! A location is proven with real calls before a cluster is held for it. What is at stake is counted at once; whether it
 //! can be recorded on the cluster is for the admission suite to say.
 
-use std::io::{self, IsTerminal};
-
 use backup_engine::{
     clock,
     clusters::{Clusters, Found, Stake, Workload, stake},
@@ -287,20 +285,5 @@ async fn holds_others(session: &Session, clusters: &Clusters, found: &Found) -> 
 
 /// Asks for the cluster's name on the terminal; `what` is what follows.
 pub(super) async fn confirm(session: &Session, found: &Found, what: &str) -> Result<(), Failure> {
-    if session.common.yes {
-        return Ok(());
-    }
-    let name = &found.cluster.name;
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Refused(format!(
-            "{what}; give --yes, or run this on a terminal"
-        )));
-    }
-    if session.ask(&format!("{what}; type {name} to go on:")).await? == *name {
-        Ok(())
-    } else {
-        Err(Failure::Refused(format!(
-            "nothing is changed: {name} was not typed"
-        )))
-    }
+    session.agree(what, &found.cluster.name, "").await
 }

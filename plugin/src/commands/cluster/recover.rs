@@ -4,7 +4,7 @@
 //! says yes the location as a read-only one of the new cluster and the restored backup. The restore is that of the `restore`
 //! command. Schedules are only offered: a cluster that is being recovered must not begin to write by itself.
 
-use std::{io, io::IsTerminal, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use backup_engine::{
     catalog::{self, FoundTicket, Listing},
@@ -42,14 +42,16 @@ pub(super) async fn run(session: &Session, request: &Recovery) -> Result<Exit, F
         None => ticket.cluster.name.clone(),
     };
     if request.attach_only {
-        agree(
-            session,
-            &format!(
-                "{} becomes location {attached} of this cluster",
-                location.describe()
-            ),
-        )
-        .await?;
+        session
+            .agree(
+                &format!(
+                    "{} becomes location {attached} of this cluster",
+                    location.describe()
+                ),
+                "yes",
+                "",
+            )
+            .await?;
         attach(session, request, &attached, &location).await?;
         return Ok(Exit::Done);
     }
@@ -60,14 +62,10 @@ pub(super) async fn run(session: &Session, request: &Recovery) -> Result<Exit, F
         view::say("nothing is changed; without --plan the storage is attached and the backup restored");
         return Ok(planned);
     }
-    agree(
-        session,
-        &format!(
-            "{} becomes location {attached} of this cluster, and backup {backup} is restored as planned above",
-            location.describe()
-        ),
-    )
-    .await?;
+    session
+        .agree(&format!("{} becomes location {attached} of this cluster, and backup {backup} is restored as planned above",
+            location.describe()), "yes", "")
+        .await?;
     attach(session, request, &attached, &location).await?;
     let exit = restored(session, &backup, &location, false).await?;
     offer(&ticket);
@@ -332,25 +330,6 @@ async fn attach(
         "location {name} is attached, read-only: `kubectl backup list --location {name}`, `kubectl backup restore --location {name}`"
     ));
     Ok(())
-}
-
-async fn agree(session: &Session, what: &str) -> Result<(), Failure> {
-    if session.common.yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Refused(format!(
-            "{what}; give --yes, or run this on a terminal"
-        )));
-    }
-    match session
-        .ask(&format!("{what}; type yes to go on:"))
-        .await?
-        .as_str()
-    {
-        "yes" | "y" => Ok(()),
-        _ => Err(Failure::Refused("nothing is changed".to_owned())),
-    }
 }
 
 /// What made backups in the lost cluster, and how to have it again, not running yet.

@@ -4,8 +4,6 @@
 //! person says yes, and each pod is written with the state that was decided for, so that nothing is written over somebody
 //! else's change. One pod that cannot be written does not keep the others from it.
 
-use std::io::{self, IsTerminal};
-
 use backup_engine::{
     api::ApiClient,
     volumes::apply::{Change, Written, apply},
@@ -89,28 +87,11 @@ async fn agree(session: &Session, pods: &[Touched]) -> Result<(), Failure> {
     if pods.len() > SHOWN {
         view::say(&format!("and {} more", pods.len() - SHOWN));
     }
-    if session.common.yes {
-        return Ok(());
-    }
     let what = format!(
         "the annotation of {} would be changed in place, without a restart",
         count(pods.len() as u64, "running pod")
     );
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Refused(format!(
-            "{what}; give --yes, or run this on a terminal"
-        )));
-    }
-    match session
-        .ask(&format!("{what}; type yes to go on:"))
-        .await?
-        .as_str()
-    {
-        "yes" => Ok(()),
-        _ => Err(Failure::Refused(
-            "nothing was changed: the answer was not yes".to_owned(),
-        )),
-    }
+    session.agree(&what, "yes", "").await
 }
 
 /// Writes pod by pod, in order. After Ctrl-C nothing more is begun; `None` says that a pod was not come to.
