@@ -5,6 +5,7 @@
 //! labelled Secret, which a pod reads by the name of the location. Later code may rely on: names are those of the schedule,
 //! everything carries [`SCHEDULE_LABEL`], the CronJob comes last and goes first.
 
+mod events;
 pub mod objects;
 mod state;
 
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use velero_model::resource::ApiKind;
 
 pub use self::{
+    events::Event,
     objects::{Credentials, Wanted, location_secret_name},
     state::{Run, State, Status},
 };

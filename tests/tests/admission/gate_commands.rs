@@ -178,7 +178,7 @@ fn a_choice_nobody_accepts_is_written_and_the_exit_code_says_so() -> Result<()> 
     case.plugin
         .run(case.words(&["retain", "prod", "--for", "90d", "--final-backup"]))?
         .exits(6)
-        .stderr_has("has not accepted it within 10 s")
+        .stderr_has("has not accepted it within 25 s")
         .stdout_has("its backups will be kept for 2160h0m0s, after a last one");
     let uid = cluster_api::uid(&case.object(Workload::Cluster)?)?;
     let choices = case.choices()?;

@@ -144,7 +144,8 @@ fn a_cron_job_makes_backups_thins_them_out_and_goes_without_a_trace() -> Result<
         .run(["schedule", "describe", "nightly"])?
         .ok()
         .stdout_has("Runs:")
-        .stdout_has("CRON_TZ=Europe/Berlin */1 * * * *");
+        .stdout_has("CRON_TZ=Europe/Berlin */1 * * * *")
+        .stdout_has("Normal SuccessfulCreate CronJob/nightly: Created job nightly-");
     plugin.run(["schedule", "resume", "nightly"])?.ok();
     plugin
         .run(["schedule", "delete", "nightly"])?

@@ -212,6 +212,7 @@ fn the_keys_in_the_manifests_are_those_of_the_model() -> Result<()> {
         api::DECIDED_BY,
         api::ACCEPTED,
         api::PROTECTED,
+        api::SOURCE,
         api::AT_STAKE,
         api::BREAK_GLASS,
         api::FINALIZER,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long the admission suite has for its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 pub(crate) async fn run(session: &Session, word: &ClusterWord, wish: &Wish) -> Result<Exit, Failure> {
     let (clusters, found) = find(session, word).await?;

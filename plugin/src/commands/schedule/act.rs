@@ -4,7 +4,7 @@ use backup_engine::{
     api::{ApiClient, ApiError},
     clock,
     jobs::Followed,
-    schedule::{NAMESPACE, Run, Schedules, State, Status},
+    schedule::{Event, NAMESPACE, Run, Schedules, State, Status},
     velero::{Kind, Velero},
 };
 use backup_plan::cron::Cron;
@@ -227,7 +227,10 @@ pub(crate) async fn act(session: &Session, name: &str, action: ScheduleAction) -
         _ => return Err(super::ambiguous(name).into()),
     };
     match (action, row.engine) {
-        (ScheduleAction::Describe, _) => describe(session.common.output, row),
+        (ScheduleAction::Describe, _) => {
+            let events = events(session, &api, row).await?;
+            describe(session.common.output, row, &events)
+        }
         (_, "velero") => {
             let velero = Velero::new(api, &session.common.velero_namespace);
             of_veleros(session, &velero, name, action).await
@@ -236,7 +239,36 @@ pub(crate) async fn act(session: &Session, name: &str, action: ScheduleAction) -
     }
 }
 
-fn describe(format: OutputFormat, row: &Row) -> Result<Exit, Failure> {
+/// What Kubernetes says about it. Velero's schedules have no Events; who may not read them is told.
+async fn events(session: &Session, api: &ApiClient, row: &Row) -> Result<Vec<Event>, Failure> {
+    if row.engine == "velero" {
+        return Ok(Vec::new());
+    }
+    let runs: Vec<&str> = row.runs.iter().map(|run| run.name.as_str()).collect();
+    let schedules = Schedules::new(api);
+    match session
+        .unless_interrupted(schedules.events(&row.name, &runs))
+        .await
+    {
+        Err(Failure::Api(error)) if error.is_forbidden() => {
+            view::warn(&format!("Events are not shown: {error}"));
+            Ok(Vec::new())
+        }
+        other => other,
+    }
+}
+
+fn of_event(event: &Event) -> Value {
+    json!({
+        "time": view::timestamp(event.at),
+        "type": if event.is_warning { "Warning" } else { "Normal" },
+        "reason": event.reason,
+        "about": event.about,
+        "message": event.message,
+    })
+}
+
+fn describe(format: OutputFormat, row: &Row, events: &[Event]) -> Result<Exit, Failure> {
     let cron = Cron::parse(&row.schedule).ok();
     let next = match &cron {
         Some(cron) if !row.paused => cron.upcoming(clock::now(), super::SHOWN),
@@ -246,6 +278,7 @@ fn describe(format: OutputFormat, row: &Row) -> Result<Exit, Failure> {
         let mut result = serde_json::to_value(row)?;
         result["nextRuns"] = next.iter().map(|at| time::format(*at)).collect::<Vec<_>>().into();
         result["runs"] = row.runs.iter().map(of_run).collect::<Vec<_>>().into();
+        result["events"] = events.iter().map(of_event).collect::<Vec<_>>().into();
         document::write(&mut view::out(), format, "Schedule", &result)?;
         return Ok(Exit::Done);
     }
@@ -275,6 +308,16 @@ fn describe(format: OutputFormat, row: &Row) -> Result<Exit, Failure> {
                 run.message
             );
             shown.push_str(line.trim_end());
+            shown.push('\n');
+        }
+    }
+    if !events.is_empty() {
+        shown.push_str("Events:\n");
+        for event in events {
+            let kind = if event.is_warning { "Warning" } else { "Normal" };
+            let (reason, about) = (&event.reason, &event.about);
+            let line = format!("  {} {kind} {reason} {about}: {}", when(event.at), event.message);
+            shown.push_str(&view::plain(line.trim_end()));
             shown.push('\n');
         }
     }
