@@ -16,7 +16,7 @@ use crate::{
     view::{self, document},
 };
 
-/// How long the admission suite has for its answer.
+/// How long the admission suite has for its answer: a leader that was killed is followed after 15 s.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 pub(crate) async fn run(session: &Session, word: &ClusterWord, wish: &Wish) -> Result<Exit, Failure> {
