@@ -58,9 +58,9 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         choice: Choice,
     },
-    /// Bring a cluster back from backups that outlived it: show its recovery ticket, attach the storage, restore
+    /// Bring a cluster back from backups that outlived it, by its recovery ticket
     ///
-    /// The storage is attached read-only, under the cluster's name. Without --plan it asks on a terminal; elsewhere --yes is
+    /// The ticket and the plan of the restore are shown first. The storage is attached read-only, under the cluster's name. Without --plan it asks on a terminal; elsewhere --yes is
     /// needed. The schedules of the lost cluster are shown with the commands that make them anew, paused.
     Recover {
         /// A recovery ticket as a file, or the location where one lies: a URL or a name.

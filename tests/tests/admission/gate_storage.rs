@@ -495,7 +495,7 @@ fn a_job_of_another_time_does_nothing() -> Result<()> {
         Ok((work.name.clone(), ran))
     };
     // The cluster of a management cluster before it was restored, and one that nobody deletes.
-    for uid in ["11111111-2222-3333-4444-555555555555", &story.uid] {
+    for uid in ["99999999-8888-7777-6666-555555555555", &story.uid] {
         let (name, ran) = plain(uid)?;
         ran.ok().stderr_has("Blocked (InvalidOrder)");
         assert_eq!(story.store.keys()?, before, "{name}");

@@ -99,16 +99,13 @@ impl<'a> Work<'a> {
 
     /// Its pod, which the controller of Jobs makes.
     fn pod(&self) -> Result<String> {
-        let path = format!(
-            "/api/v1/namespaces/{OURS}/pods?labelSelector={WORK_LABEL}={}",
-            self.uid
-        );
+        let path = format!("/api/v1/namespaces/{OURS}/pods");
+        let is_ours = |pod: &&Value| pod["metadata"]["labels"][WORK_LABEL] == self.uid.as_str();
         let mut name = None;
         self.cluster.wait_until("the pod of the job", |cluster| {
-            name = cluster
-                .list(&path)?
-                .first()
-                .and_then(|pod| pod["metadata"]["name"].as_str().map(str::to_owned));
+            let pods = cluster.list(&path)?;
+            let ours = pods.iter().find(is_ours);
+            name = ours.and_then(|pod| pod["metadata"]["name"].as_str().map(str::to_owned));
             Ok(name.is_some())
         })?;
         Ok(format!(

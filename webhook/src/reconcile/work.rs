@@ -378,7 +378,12 @@ impl Case<'_> {
                 }
             }
         }
-        if progress.reason != velero_model::api::storage_work::reason::WORKING {
+        // A claim without proof is no news, and must not take the name of the Event that tells the proof.
+        let claims = progress
+            .report
+            .as_ref()
+            .is_some_and(|report| matches!(report.phase, WorkPhase::Deleted | WorkPhase::Retained));
+        if progress.reason != velero_model::api::storage_work::reason::WORKING && !claims {
             writes.push(self.event(true, order.revision, &progress.reason, &progress.message));
         }
         Wanted {
