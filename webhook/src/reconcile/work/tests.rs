@@ -285,7 +285,7 @@ fn step_by_step_to_the_proof() {
             "not empty",
             "Delete",
             of(&delete, Some(unproven), Some(job(&delete))),
-            "says StorageDeleted",
+            "",
         ),
         (
             "an older report",
