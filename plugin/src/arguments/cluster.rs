@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::pods::PodFlags;
+use super::pods::CredentialFlags;
 
 /// Guard the backups of whole clusters, and choose what becomes of them
 ///
@@ -82,7 +82,7 @@ pub(crate) enum ClusterCommand {
         #[arg(long, conflicts_with = "plan")]
         attach_only: bool,
         #[command(flatten)]
-        pods: PodFlags,
+        credentials: CredentialFlags,
     },
     /// Do what was chosen, as the Job of the admission suite
     #[command(hide = true)]

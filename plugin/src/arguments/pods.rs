@@ -15,6 +15,13 @@ pub(crate) struct PodFlags {
     #[arg(long, value_name = "NAME")]
     pub(crate) image_pull_secret: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) credentials: CredentialFlags,
+}
+
+/// What a location in the cluster has to log in with.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CredentialFlags {
     /// AWS credentials file for the pods; by default AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this shell.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "no_credentials")]
     pub(crate) credentials_file: Option<PathBuf>,

@@ -9,7 +9,7 @@ use backup_engine::{
 use backup_plan::disposition::{Kind, Settings};
 use velero_model::{api::BackupStorage, duration::GoDuration, name::BackupName};
 
-use super::{Place, Pods, RequestError, fields, in_cluster, place};
+use super::{Credentials, Place, RequestError, fields, in_cluster, place};
 use crate::arguments::{
     cluster::{Choice, ClusterCommand, KindWord, Target},
     environment::Environment,
@@ -57,7 +57,7 @@ pub(crate) struct Recovery {
     pub(crate) attach_as: Option<BackupName>,
     pub(crate) plan: bool,
     pub(crate) attach_only: bool,
-    pub(crate) pods: Pods,
+    pub(crate) credentials: Credentials,
 }
 
 /// Where the ticket is.
@@ -98,7 +98,7 @@ pub(super) fn parse(
             attach_as,
             plan,
             attach_only,
-            pods,
+            credentials,
         } => ClusterRequest::Recover(Box::new(Recovery {
             from: recover_from(&from, environment)?,
             which: which.as_deref().map(cluster_name).transpose()?,
@@ -106,7 +106,7 @@ pub(super) fn parse(
             attach_as: attach_as.as_deref().map(BackupName::parse).transpose()?,
             plan,
             attach_only,
-            pods: in_cluster::pods(pods, environment),
+            credentials: in_cluster::credentials(credentials, environment),
         })),
         ClusterCommand::CarryOut { name } => ClusterRequest::CarryOut {
             name: BackupName::parse(&name)?.to_string(),

@@ -10,7 +10,7 @@ use super::{Credentials, Place, RequestError};
 use crate::arguments::{
     environment::Environment,
     help,
-    pods::{InClusterFlags, PodFlags},
+    pods::{CredentialFlags, InClusterFlags, PodFlags},
 };
 
 /// The image of this version.
@@ -57,11 +57,16 @@ pub(super) fn pods(typed: PodFlags, environment: &Environment) -> Pods {
     Pods {
         image: typed.image.unwrap_or_else(|| IMAGE.to_owned()),
         image_pull_secret: typed.image_pull_secret,
-        credentials: match (typed.credentials_file, typed.no_credentials) {
-            (Some(file), _) => Credentials::File(environment.working_folder.join(file)),
-            (None, true) => Credentials::None,
-            (None, false) => environment.keys.clone(),
-        },
+        credentials: credentials(typed.credentials, environment),
+    }
+}
+
+/// What a location in the cluster is to log in with.
+pub(super) fn credentials(typed: CredentialFlags, environment: &Environment) -> Credentials {
+    match (typed.credentials_file, typed.no_credentials) {
+        (Some(file), _) => Credentials::File(environment.working_folder.join(file)),
+        (None, true) => Credentials::None,
+        (None, false) => environment.keys.clone(),
     }
 }
 
@@ -81,8 +86,8 @@ pub(super) fn parse(
     let stray = [
         ("--image", pods.image.is_some()),
         ("--image-pull-secret", pods.image_pull_secret.is_some()),
-        ("--credentials-file", pods.credentials_file.is_some()),
-        ("--no-credentials", pods.no_credentials),
+        ("--credentials-file", pods.credentials.credentials_file.is_some()),
+        ("--no-credentials", pods.credentials.no_credentials),
     ];
     match stray.into_iter().find(|(_, is_given)| *is_given) {
         Some((flag, _)) => Err(RequestError::flag(

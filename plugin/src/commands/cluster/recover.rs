@@ -322,7 +322,7 @@ async fn attach(
             )));
         }
     }
-    let credentials = schedule::credentials(session, &api, &request.pods.credentials, name, location).await?;
+    let credentials = schedule::credentials(session, &api, &request.credentials, name, location).await?;
     schedules
         .attach(name, &url::print(location), &credentials)
         .await?;
