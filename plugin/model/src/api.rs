@@ -12,7 +12,7 @@ mod volume_backup_policy;
 
 pub use storage_disposition::{
     BackupStorage, ClusterRef, FinalBackup, Receipt, StorageDisposition, StorageDispositionSpec,
-    StorageDispositionStatus, StorageFacts,
+    StorageDispositionStatus, StorageFacts, WhenLocked,
 };
 pub use volume_backup_policy::{
     PolicyAction, VolumeBackupPolicy, VolumeBackupPolicySpec, VolumeBackupPolicyStatus, VolumeRule,

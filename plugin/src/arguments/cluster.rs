@@ -55,6 +55,9 @@ pub(crate) enum ClusterCommand {
     DeleteStorage {
         #[command(flatten)]
         target: Target,
+        /// Let the cluster go although object locks keep backups; they are listed with their dates, and stay.
+        #[arg(long)]
+        release_when_locked: bool,
         #[command(flatten)]
         choice: Choice,
     },

@@ -7,7 +7,11 @@ use backup_engine::{
     location::{LocationError, url},
 };
 use backup_plan::disposition::{Kind, Settings};
-use velero_model::{api::BackupStorage, duration::GoDuration, name::BackupName};
+use velero_model::{
+    api::{BackupStorage, WhenLocked},
+    duration::GoDuration,
+    name::BackupName,
+};
 
 use super::{Credentials, Place, RequestError, fields, in_cluster, place};
 use crate::arguments::{
@@ -140,9 +144,20 @@ pub(super) fn parse(
                 ..wish(BackupStorage::Retain, &choice)?
             },
         },
-        ClusterCommand::DeleteStorage { target, choice } => ClusterRequest::Choose {
+        ClusterCommand::DeleteStorage {
+            target,
+            release_when_locked,
+            choice,
+        } => ClusterRequest::Choose {
             cluster: word(target, global)?,
-            wish: wish(BackupStorage::Delete, &choice)?,
+            wish: Wish {
+                when_locked: if release_when_locked {
+                    WhenLocked::Release
+                } else {
+                    WhenLocked::Wait
+                },
+                ..wish(BackupStorage::Delete, &choice)?
+            },
         },
     })
 }
@@ -210,6 +225,7 @@ fn wish(storage: BackupStorage, choice: &Choice) -> Result<Wish, RequestError> {
         storage,
         retain_for: None,
         final_backup: choice.final_backup,
+        when_locked: WhenLocked::Wait,
         expires_after: span("--expires-after", choice.expires_after.as_deref())?,
     })
 }

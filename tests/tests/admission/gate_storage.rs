@@ -472,6 +472,38 @@ fn locks_are_listed_with_their_dates_and_retain_lets_the_cluster_go() -> Result<
 }
 
 #[test]
+fn a_cluster_goes_before_its_locks_where_that_was_chosen() -> Result<()> {
+    let story = Story::begin(Store::shared_versitygw_with_object_lock()?)?.known()?;
+    let ours = workload()?;
+    story.back_up(ours, "locked", &["--lock-until", "1h"])?;
+    story.back_up(ours, "free", &[])?;
+    story.protect()?.ok();
+    story
+        .cluster_command(&["delete-storage", "prod", "--release-when-locked", "--yes"])?
+        .ok()
+        .stdout_has("but what object locks keep");
+    let work = story.delete()?;
+    story.job(&work)?.ok().stderr_has("Deleted (DeletedButLocked)");
+    story.site.cluster.wait_until_gone(&story.path)?;
+    let report = story.report(&work)?;
+    let receipt = &report["receipt"];
+    assert_eq!(
+        (&receipt["backups"], &receipt["emptyProven"]),
+        (&json!(1), &json!(false)),
+        "{report}"
+    );
+    ensure!(receipt["left"]["locked"][0]["until"].is_string(), "{report}");
+    let note = work.wait_for_event(story.namespace.name(), "StorageDeleted")?;
+    ensure!(note.contains("what object locks keep"), "{note}");
+    let keys = story.store.keys()?;
+    ensure!(
+        keys.iter().all(|key| key.contains("/locked/")) && !keys.is_empty(),
+        "{keys:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_job_of_another_time_does_nothing() -> Result<()> {
     let story = Story::begin(Store::shared_versitygw()?)?.known()?;
     story.back_up(workload()?, "one", &[])?;

@@ -401,7 +401,8 @@ impl Case<'_> {
         };
         let done = match (order.choice, &receipt.ticket) {
             (BackupStorage::Retain, Some(ticket)) => format!("kept for recovery, ticket {ticket}"),
-            _ => "deleted, and a listing found nothing left".to_owned(),
+            _ if receipt.empty_proven => "deleted, and a listing found nothing left".to_owned(),
+            _ => "deleted but what object locks keep, as was chosen".to_owned(),
         };
         let message = format!(
             "the backups of {} in {}:{} are {done}: {} backups, {} keys, {}. ConfigMap {} is the receipt",

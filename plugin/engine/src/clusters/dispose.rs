@@ -10,7 +10,7 @@ use backup_plan::disposition::name_of;
 use serde_json::{Value, json};
 use velero_model::api::{
     ACCEPTED, BackupStorage, ClusterRef, FinalBackup, GROUP, StorageDisposition, StorageDispositionSpec,
-    VERSION,
+    VERSION, WhenLocked,
 };
 
 use super::{Clusters, ClustersError, Found, disposition_kind};
@@ -31,6 +31,8 @@ pub struct Wish {
     pub retain_for: Option<String>,
     /// Whether a last backup is taken.
     pub final_backup: bool,
+    /// Whether the cluster goes although object locks keep something.
+    pub when_locked: WhenLocked,
     /// How long the choice holds, as a Go duration.
     pub expires_after: Option<String>,
 }
@@ -73,6 +75,7 @@ impl Wish {
             } else {
                 FinalBackup::Skip
             },
+            when_locked: self.when_locked,
             expires_after: self.expires_after.clone(),
         }
     }

@@ -233,6 +233,7 @@ mod tests {
             choice,
             retain_for: None,
             final_backup: FinalBackup::Skip,
+            when_locked: velero_model::api::WhenLocked::Wait,
             decided_by: Vec::new(),
             decided_at: None,
         }

@@ -67,6 +67,9 @@ pub struct StorageDispositionSpec {
     /// Whether a last backup must be taken before the cluster goes; `Skip` unless said otherwise.
     #[serde(default)]
     pub final_backup: FinalBackup,
+    /// What becomes of the cluster where object locks keep something that is to be deleted; `Wait` unless said otherwise.
+    #[serde(default, skip_serializing_if = "WhenLocked::is_wait")]
+    pub when_locked: WhenLocked,
     /// How long the decision holds, as a Go duration from its creation; for ever unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"))]
@@ -126,6 +129,25 @@ pub enum FinalBackup {
     /// None.
     #[default]
     Skip,
+}
+
+/// Whether a cluster waits for object locks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenLocked {
+    /// It waits until they have run out and everything is deleted.
+    #[default]
+    Wait,
+    /// It goes once everything else is deleted; what is locked is listed with its dates, and stays.
+    Release,
+}
+
+impl WhenLocked {
+    /// Whether it is the default.
+    // The signature is serde's.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub fn is_wait(&self) -> bool {
+        *self == Self::Wait
+    }
 }
 
 /// What has come of the decision.

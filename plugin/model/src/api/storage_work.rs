@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{BackupStorage, FinalBackup};
+use super::{BackupStorage, FinalBackup, WhenLocked};
 use crate::{digests::sha256, time};
 
 /// The namespace of ConfigMap, Job and location Secrets.
@@ -91,6 +91,9 @@ pub struct StorageOrder {
     /// Whether a last backup comes first.
     #[serde(default)]
     pub final_backup: FinalBackup,
+    /// Whether the cluster waits for object locks.
+    #[serde(default, skip_serializing_if = "WhenLocked::is_wait")]
+    pub when_locked: WhenLocked,
     /// Who chose, as the server stamped it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decided_by: Vec<String>,
@@ -148,6 +151,8 @@ pub mod reason {
     pub const WORKING: &str = "Working";
     /// Nothing is left.
     pub const DELETED: &str = "StorageDeleted";
+    /// Nothing is left but what object locks keep, and the cluster was not to wait for that.
+    pub const DELETED_BUT_LOCKED: &str = "DeletedButLocked";
     /// Kept, with a ticket.
     pub const RETAINED: &str = "StorageRetained";
     /// A last backup is asked for and the cluster's API cannot be reached.
@@ -330,15 +335,19 @@ impl StorageReport {
         parse(text, REPORT_KEY, "StorageReport")
     }
 
-    /// Whether this report lets the cluster of the order go: it is about this revision, and either nothing is left, or
-    /// what is kept has a recovery ticket. A last backup that was asked for must have been verified.
+    /// Whether this report lets the cluster of the order go: it is about this revision, and either nothing is left (but what
+    /// locks keep, where the order says that the cluster does not wait for that), or what is kept has a recovery ticket. A last backup that was asked for must have been verified.
     pub fn is_proof_for(&self, order: &StorageOrder) -> bool {
         let is_backed_up = order.final_backup == FinalBackup::Skip
             || self.final_backup.as_ref().is_some_and(|backup| backup.verified);
         self.revision == order.revision
             && is_backed_up
             && match order.choice {
-                BackupStorage::Delete => self.phase == WorkPhase::Deleted && self.receipt.empty_proven,
+                BackupStorage::Delete => {
+                    let is_locked =
+                        order.when_locked == WhenLocked::Release && self.receipt.left.locked_total > 0;
+                    self.phase == WorkPhase::Deleted && (self.receipt.empty_proven || is_locked)
+                }
                 BackupStorage::Retain => self.phase == WorkPhase::Retained && self.receipt.ticket.is_some(),
             }
     }
@@ -425,7 +434,16 @@ mod tests {
         proven.receipt.empty_proven = true;
         let mut unticketed = in_phase(WorkPhase::Retained);
         unticketed.receipt.ticket = None;
+        let releasing = StorageOrder {
+            when_locked: WhenLocked::Release,
+            ..delete.clone()
+        };
+        let mut nothing_locked = in_phase(WorkPhase::Deleted);
+        nothing_locked.receipt.left = Left::default();
         let table = [
+            (&releasing, in_phase(WorkPhase::Deleted), true),
+            (&releasing, in_phase(WorkPhase::Blocked), false),
+            (&releasing, nothing_locked, false),
             (&retain, in_phase(WorkPhase::Retained), true),
             (&retain, unticketed, false),
             (&retain, proven.clone(), false),

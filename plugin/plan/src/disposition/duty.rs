@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use velero_model::api::storage_work::{FORMAT, OrderedCluster, StorageOrder};
-use velero_model::api::{BackupStorage, FinalBackup, SOURCE, StorageDisposition};
+use velero_model::api::{BackupStorage, FinalBackup, SOURCE, StorageDisposition, WhenLocked};
 use velero_model::duration::GoDuration;
 
 use super::choice::{Choice, Fault, Source, Standing, standing};
@@ -185,6 +185,7 @@ fn plain(cluster: &Cluster, choice: BackupStorage) -> StorageOrder {
         choice,
         retain_for: None,
         final_backup: FinalBackup::Skip,
+        when_locked: WhenLocked::Wait,
         decided_by: Vec::new(),
         decided_at: None,
     }
@@ -193,6 +194,7 @@ fn plain(cluster: &Cluster, choice: BackupStorage) -> StorageOrder {
 fn ordered(cluster: &Cluster, choice: &Choice, dispositions: &[StorageDisposition]) -> StorageOrder {
     StorageOrder {
         retain_for: retain_for(cluster, choice, dispositions),
+        when_locked: when_locked(cluster, choice, dispositions),
         final_backup: if choice.final_backup {
             FinalBackup::Required
         } else {
@@ -201,6 +203,25 @@ fn ordered(cluster: &Cluster, choice: &Choice, dispositions: &[StorageDispositio
         decided_by: choice.authors.iter().cloned().collect(),
         decided_at: Some(velero_model::time::to_seconds(choice.decided)),
         ..plain(cluster, choice.storage)
+    }
+}
+
+/// The cluster goes before its locks only where everybody says so; the annotation has no words for it.
+fn when_locked(cluster: &Cluster, choice: &Choice, dispositions: &[StorageDisposition]) -> WhenLocked {
+    let says_so = |source: &Source| {
+        let Source::Object(name) = source else {
+            return false;
+        };
+        dispositions.iter().any(|object| {
+            object.metadata.name.as_ref() == Some(name)
+                && object.metadata.namespace.as_deref() == Some(&cluster.namespace)
+                && object.spec.when_locked == WhenLocked::Release
+        })
+    };
+    if choice.storage == BackupStorage::Delete && choice.sources.iter().all(says_so) {
+        WhenLocked::Release
+    } else {
+        WhenLocked::Wait
     }
 }
 

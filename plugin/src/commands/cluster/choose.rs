@@ -5,7 +5,7 @@ use std::time::Duration;
 use backup_engine::clusters::{Acceptance, Chosen, ClustersError, Found, Wish};
 use backup_plan::disposition::{Commands, name_of, stake};
 use serde_json::json;
-use velero_model::api::{BackupStorage, DECIDED_BY};
+use velero_model::api::{BackupStorage, DECIDED_BY, WhenLocked};
 
 use super::{find, protect::confirm, short};
 use crate::{
@@ -120,6 +120,9 @@ fn words(wish: &Wish) -> String {
     if wish.final_backup {
         words.push_str(", after a last one");
     }
+    if wish.when_locked == WhenLocked::Release {
+        words.push_str(", but what object locks keep");
+    }
     if let Some(time) = &wish.expires_after {
         words.push_str(", if it is deleted within ");
         words.push_str(time);
@@ -137,6 +140,7 @@ mod tests {
             storage: BackupStorage::Retain,
             retain_for: None,
             final_backup: false,
+            when_locked: WhenLocked::Wait,
             expires_after: None,
         };
         assert_eq!(words(&wish), "its backups will be kept");

@@ -4,8 +4,8 @@
 //! others stays and is counted. A lock is no failure of ours: what it keeps is listed with its date.
 
 use velero_model::{
-    api::SOURCE,
     api::storage_work::{Left, WorkPhase, WorkReceipt, reason},
+    api::{SOURCE, WhenLocked},
     api_object::{BackupStorageLocation, Run},
     name::BackupName,
 };
@@ -55,6 +55,17 @@ pub(super) async fn everything(
                 others(&disposal)
             );
             account.end(WorkPhase::Deleted, reason::DELETED, message).await
+        }
+        Ended::Locked if account.order.when_locked == WhenLocked::Release => {
+            let message = format!(
+                "everything of the cluster in {where_it_is} is deleted but what object locks keep, which stays whole ({} locks \
+                 were met){}; the cluster goes, as was chosen. The receipt lists them with their dates; nobody deletes it by itself",
+                disposal.purged.locks.len(),
+                others(&disposal)
+            );
+            account
+                .end(WorkPhase::Deleted, reason::DELETED_BUT_LOCKED, message)
+                .await
         }
         ended => Err(left(&ended, &where_it_is, &disposal)),
     }
@@ -106,7 +117,7 @@ fn left(ended: &Ended, place: &str, disposal: &Disposal) -> Stop {
             Stop::blocked(
                 reason::OBJECT_LOCK,
                 format!(
-                    "object locks keep {} versions in {place}, {until}; everything else is deleted. Wait for that, choose Retain \
+                    "object locks keep {} versions in {place}, {until}; everything else is deleted. Wait for that, choose again with --release-when-locked, choose Retain \
                      to let the cluster go now and keep them, or take the finalizer off, which whoever may decide may do",
                     locks.len()
                 ),

@@ -65,6 +65,7 @@ pub(super) fn disposition(name: &str, storage: BackupStorage, uid: &str, author:
         backup_storage: storage,
         retain_for: None,
         final_backup: FinalBackup::Skip,
+        when_locked: velero_model::api::WhenLocked::Wait,
         expires_after: None,
     };
     let mut object = StorageDisposition::new(name, spec);

@@ -33,6 +33,7 @@ impl Schedule {
             backup_storage: *self.dice.one(&BackupStorage::ALL),
             retain_for: None,
             final_backup: FinalBackup::Skip,
+            when_locked: velero_model::api::WhenLocked::Wait,
             expires_after: self.dice.once_in(3).then(|| "1h".to_owned()),
         };
         let mut new = StorageDisposition::new(name, spec);

@@ -15,6 +15,7 @@ fn disposition(word: &str) -> StorageDisposition {
             backup_storage: BackupStorage::parse(word).unwrap(),
             retain_for: None,
             final_backup: FinalBackup::Skip,
+            when_locked: velero_model::api::WhenLocked::Wait,
             expires_after: None,
         },
     );
