@@ -342,3 +342,52 @@ fn what_enable_prints_is_what_kubectl_applies() -> Result<()> {
         .stderr_has("location");
     Ok(())
 }
+
+#[test]
+fn a_location_that_is_away_is_no_reason_not_to_enable_and_is_said() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let store = Store::shared_versitygw()?;
+    let endpoint = store.endpoint().context("no server")?;
+    let away = store.location_url().replace(&endpoint, "http://127.0.0.1:1");
+    let plugin = with_main(&cluster, &away, &store)?;
+    plugin
+        .run(ENABLE)?
+        .ok()
+        .stderr_has("location main cannot be read from here")
+        .stderr_has("kubectl backup status");
+    ensure!(cluster.get(RETENTION)?.is_some(), "no retention");
+    Ok(())
+}
+
+#[test]
+fn a_person_at_a_terminal_chooses_what_becomes_of_the_backups() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let store = Store::shared_versitygw()?;
+    let plugin = with_main(&cluster, &store.location_url(), &store)?;
+    plugin
+        .run(["create", "ours", "-n", "default", "--engine=direct"])?
+        .ok();
+    plugin.run(ENABLE)?.ok();
+    let asked = |answers: &[(&str, &str)]| -> Result<backup_tests::plugin::Ran> {
+        let mut running = plugin.at_terminal(["disable"])?;
+        for (question, answer) in answers {
+            running.wait_until(question, |running| running.stdout_so_far().contains(question))?;
+            running.types(&format!("{answer}\n"))?;
+        }
+        running.wait()
+    };
+    let (what, sure) = ("Type Retain or Delete:", "to go on:");
+    for (answers, said) in [
+        (&[(what, "retain")][..], "neither Retain nor Delete"),
+        (&[(what, "Delete"), (sure, "yes")], "was not typed"),
+    ] {
+        asked(answers)?.exits(4).stdout_has(said);
+        ensure!(cluster.get(GATE)?.is_some(), "something went");
+    }
+    asked(&[(what, "Delete"), (sure, cluster.name())])?
+        .ok()
+        .stdout_has("1 backup deleted");
+    nothing_is_left(&cluster)?;
+    ensure!(store.keys()?.is_empty(), "{:?}", store.keys()?);
+    Ok(())
+}
