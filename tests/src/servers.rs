@@ -11,7 +11,7 @@ pub(crate) mod modules;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::process;
 
@@ -81,13 +81,13 @@ impl Program {
         }
     }
 
-    fn module(self) -> &'static Module {
-        match self {
+    fn module(self) -> Result<&'static Module> {
+        Ok(match self {
             Self::Etcd
             | Self::KubeApiserver
             | Self::KubeControllerManager
             | Self::KubeScheduler
-            | Self::Kubectl => &KUBERNETES,
+            | Self::Kubectl => kubernetes()?,
             Self::Kubelet | Self::KubeProxy | Self::Relay => &NODE,
             Self::Versitygw => &VERSITYGW,
             Self::Velero | Self::VeleroVolumes => &VELERO,
@@ -98,7 +98,7 @@ impl Program {
             Self::Cron => &CRON,
             Self::PrometheusRules => &PROMETHEUS_RULES,
             Self::RuntimeHooks => &RUNTIME_HOOKS,
-        }
+        })
     }
 }
 
@@ -139,6 +139,25 @@ const KUBERNETES: Module = Module {
         "kubectl",
     ],
 };
+
+const KUBERNETES_137: Module = Module {
+    name: "kubernetes-1.37",
+    title: "etcd 3.7.0 and kube-apiserver, kube-controller-manager, kubectl 1.37.2",
+    linker_flags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+                   -X k8s.io/component-base/version.gitMajor=1 \
+                   -X k8s.io/component-base/version.gitMinor=37 \
+                   -X k8s.io/client-go/pkg/version.gitVersion=v1.37.2",
+    ..KUBERNETES
+};
+
+/// The control plane that `KUBERNETES_VERSION` names; 1.34 unless it names another. Nodes stay at 1.34.
+fn kubernetes() -> Result<&'static Module> {
+    match std::env::var("KUBERNETES_VERSION").as_deref() {
+        Err(_) | Ok("" | "1.34") => Ok(&KUBERNETES),
+        Ok("1.37") => Ok(&KUBERNETES_137),
+        Ok(other) => bail!("KUBERNETES_VERSION={other}: there are 1.34 and 1.37"),
+    }
+}
 
 const NODE: Module = Module {
     name: "node",
@@ -235,13 +254,15 @@ pub fn binary(program: Program) -> Result<PathBuf> {
     if let Some(file) = from_assets(program) {
         return Ok(file);
     }
-    Ok(build::folder(program.module())?.join(program.name()))
+    Ok(build::folder(program.module()?)?.join(program.name()))
 }
 
 /// The executable file of a program if it can be had without building.
 pub fn ready_binary(program: Program) -> Option<PathBuf> {
     from_assets(program).or_else(|| {
-        let file = build::cached_folder(program.module()).ok()?.join(program.name());
+        let file = build::cached_folder(program.module().ok()?)
+            .ok()?
+            .join(program.name());
         file.is_file().then_some(file)
     })
 }
