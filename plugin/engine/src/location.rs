@@ -67,6 +67,16 @@ impl Location {
         }
     }
 
+    /// The same, never written to.
+    #[must_use]
+    pub fn as_read_only(mut self) -> Self {
+        match &mut self {
+            Self::S3(location) => location.read_only = true,
+            Self::Folder(folder) => folder.read_only = true,
+        }
+        self
+    }
+
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
         match self {

@@ -23,7 +23,10 @@ pub(super) fn folder(module: &Module) -> Result<PathBuf> {
     }
     let cache = cache()?;
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    let _lock = lock(&folder.with_extension("lock"), module)?;
+    // Appended: what stands behind the dot of a version is no extension.
+    let mut beside = folder.clone().into_os_string();
+    beside.push(".lock");
+    let _lock = lock(Path::new(&beside), module)?;
     if !folder.is_dir() {
         build(module, &cache, &folder)?;
     }

@@ -146,6 +146,31 @@ impl Story {
         self.pod()?.run(&words)
     }
 
+    /// The same once more, whatever the Job says.
+    fn again(&self, work: &Work<'_>) -> Result<Ran> {
+        self.pod()?.run(["cluster", "carry-out", &work.name])
+    }
+
+    fn wait_for_order(&self, work: &Work<'_>, says: &str) -> Result<()> {
+        self.site
+            .cluster
+            .wait_until(&format!("an order with {says}"), |cluster| {
+                let map = cluster.get(&work.map())?.context("no ConfigMap")?;
+                Ok(map["data"]["order"]
+                    .as_str()
+                    .is_some_and(|order| order.contains(says)))
+            })
+    }
+
+    /// With one backup under an object lock and one without.
+    fn with_a_lock() -> Result<Self> {
+        let story = Self::begin(Store::shared_versitygw_with_object_lock()?)?.known()?;
+        story.back_up(workload()?, "locked", &["--lock-until", "1h"])?;
+        story.back_up(workload()?, "free", &[])?;
+        story.protect()?.ok();
+        Ok(story)
+    }
+
     fn pod(&self) -> Result<Plugin> {
         let kubeconfig = self.site.cluster.kubeconfig_as(ACCOUNT)?;
         Ok(Plugin::bare()?
@@ -245,11 +270,7 @@ fn delete_leaves_nothing_of_the_cluster_and_everything_of_others() -> Result<()>
     inside.run(["verify", "neighbour"])?.ok();
     work.wait_for_event(story.namespace.name(), "StorageDeleted")?;
     // Once more changes nothing: the receipt stays.
-    story
-        .pod()?
-        .run(["cluster", "carry-out", &work.name])?
-        .ok()
-        .stderr_has("Deleted (StorageDeleted)");
+    story.again(&work)?.ok().stderr_has("Deleted (StorageDeleted)");
     inside.run(["verify", "neighbour"])?.ok();
     story
         .user
@@ -299,20 +320,11 @@ fn retain_outlives_expiry_and_the_ticket_leads_back() -> Result<()> {
     let listed = recovery.json(["list"])?;
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(3), "{listed:#}");
     let shown = recovery.run(["cluster", "recover", &below, "--plan"])?.ok();
-    for text in [
-        "cluster team",
-        "prod",
-        "old",
-        "new",
-        "kept until",
-        "nothing is changed",
-    ] {
-        if text != "cluster team" {
-            ensure!(
-                shown.stdout.contains(text) || shown.stderr.contains(text),
-                "{text}: {shown}"
-            );
-        }
+    for text in ["prod", "old", "new", "kept until", "nothing is changed"] {
+        ensure!(
+            shown.stdout.contains(text) || shown.stderr.contains(text),
+            "{text}: {shown}"
+        );
     }
     let before = story.store.keys()?;
     recovery
@@ -359,11 +371,7 @@ fn a_last_backup_comes_first_or_nothing_happens() -> Result<()> {
         .site
         .cluster
         .patch(&secret, json!({ "data": { "value": base64(real.as_bytes()) } }))?;
-    story
-        .pod()?
-        .run(["cluster", "carry-out", &work.name])?
-        .ok()
-        .stderr_has("Deleted (StorageDeleted)");
+    story.again(&work)?.ok().stderr_has("Deleted (StorageDeleted)");
     let report = story.report(&work)?;
     assert_eq!(report["finalBackup"]["verified"], true, "{report}");
     assert_eq!(report["receipt"]["backups"], 2, "{report}");
@@ -391,12 +399,7 @@ fn what_stands_in_the_way_is_said_with_the_way_out() -> Result<()> {
     decider(story.site.cluster)?
         .annotate(&story.path, SOURCE, identity(ours)?)?
         .ok()?;
-    story.site.cluster.wait_until("a new order", |cluster| {
-        let map = cluster.get(&work.map())?.context("no ConfigMap")?;
-        Ok(map["data"]["order"]
-            .as_str()
-            .is_some_and(|order| order.contains("\"revision\":2")))
-    })?;
+    story.wait_for_order(&work, "\"revision\":2")?;
     // The location vanishes, comes back, and may not be written to.
     let secret = format!("/api/v1/namespaces/{OURS}/secrets/location-{}", story.location);
     let with_url = |url: &str| {
@@ -414,7 +417,7 @@ fn what_stands_in_the_way_is_said_with_the_way_out() -> Result<()> {
         (url.replace("127.0.0.1", "not a host"), "LocationUnknown"),
     ] {
         with_url(&url)?;
-        let ran = story.pod()?.run(["cluster", "carry-out", &work.name])?.ok();
+        let ran = story.again(&work)?.ok();
         ensure!(
             ran.stderr.contains(&format!("Blocked ({reason})")),
             "{reason}: {ran}"
@@ -422,11 +425,7 @@ fn what_stands_in_the_way_is_said_with_the_way_out() -> Result<()> {
         ensure!(story.is_there()?);
     }
     with_url(&url)?;
-    story
-        .pod()?
-        .run(["cluster", "carry-out", &work.name])?
-        .ok()
-        .stderr_has("Deleted (StorageDeleted)");
+    story.again(&work)?.ok().stderr_has("Deleted (StorageDeleted)");
     story.site.cluster.wait_until_gone(&story.path)?;
     ensure!(story.store.keys()?.is_empty());
     Ok(())
@@ -434,11 +433,7 @@ fn what_stands_in_the_way_is_said_with_the_way_out() -> Result<()> {
 
 #[test]
 fn locks_are_listed_with_their_dates_and_retain_lets_the_cluster_go() -> Result<()> {
-    let story = Story::begin(Store::shared_versitygw_with_object_lock()?)?.known()?;
-    let ours = workload()?;
-    story.back_up(ours, "locked", &["--lock-until", "1h"])?;
-    story.back_up(ours, "free", &[])?;
-    story.protect()?.ok();
+    let story = Story::with_a_lock()?;
     story.cluster_command(&["delete-storage", "prod", "--yes"])?.ok();
     let work = story.delete()?;
     story.job(&work)?.ok().stderr_has("Blocked (ObjectLocked)");
@@ -451,33 +446,20 @@ fn locks_are_listed_with_their_dates_and_retain_lets_the_cluster_go() -> Result<
     assert_eq!(report["receipt"]["backups"], 1, "{report}");
     ensure!(story.is_there()?);
     story.cluster_command(&["retain", "prod"])?.ok();
-    story.site.cluster.wait_until("the softer order", |cluster| {
-        let map = cluster.get(&work.map())?.context("no ConfigMap")?;
-        Ok(map["data"]["order"]
-            .as_str()
-            .is_some_and(|order| order.contains("Retain")))
-    })?;
-    story
-        .pod()?
-        .run(["cluster", "carry-out", &work.name])?
-        .ok()
-        .stderr_has("Retained (StorageRetained)");
+    story.wait_for_order(&work, "Retain")?;
+    story.again(&work)?.ok().stderr_has("Retained (StorageRetained)");
     story.site.cluster.wait_until_gone(&story.path)?;
     let report = story.report(&work)?;
     assert_eq!(report["receipt"]["backups"], 1, "{report}");
     let below = story.store.location_url_with_prefix(&story.prefix());
-    let plugin = Plugin::new(ours, &story.store)?.with_env("KUBECTL_BACKUP_LOCATION", &below);
+    let plugin = Plugin::new(workload()?, &story.store)?.with_env("KUBECTL_BACKUP_LOCATION", &below);
     plugin.run(["verify", "locked"])?.ok();
     Ok(())
 }
 
 #[test]
 fn a_cluster_goes_before_its_locks_where_that_was_chosen() -> Result<()> {
-    let story = Story::begin(Store::shared_versitygw_with_object_lock()?)?.known()?;
-    let ours = workload()?;
-    story.back_up(ours, "locked", &["--lock-until", "1h"])?;
-    story.back_up(ours, "free", &[])?;
-    story.protect()?.ok();
+    let story = Story::with_a_lock()?;
     story
         .cluster_command(&["delete-storage", "prod", "--release-when-locked", "--yes"])?
         .ok()
@@ -523,7 +505,7 @@ fn a_job_of_another_time_does_nothing() -> Result<()> {
             "metadata": { "name": work.name, "namespace": OURS },
             "data": { "order": order.to_string() },
         }))?;
-        let ran = story.pod()?.run(["cluster", "carry-out", &work.name])?;
+        let ran = story.again(&work)?;
         Ok((work.name.clone(), ran))
     };
     // The cluster of a management cluster before it was restored, and one that nobody deletes.

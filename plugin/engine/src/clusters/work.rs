@@ -14,11 +14,14 @@ mod stop;
 
 use std::sync::Arc;
 
-use backup_plan::disposition::{Accepted, Cluster, Kind, Settings, accepted, name_of};
+use backup_plan::disposition::{Accepted, Cluster, accepted, name_of};
 use tokio_util::sync::CancellationToken;
-use velero_model::api::{
-    BackupStorage, FinalBackup, SOURCE,
-    storage_work::{StorageOrder, StorageReport, WorkPhase, reason},
+use velero_model::{
+    api::{
+        BackupStorage, FinalBackup, SOURCE,
+        storage_work::{StorageOrder, StorageReport, WorkPhase, reason},
+    },
+    resource::ApiKind,
 };
 
 use self::account::Account;
@@ -95,7 +98,7 @@ impl Worker<'_> {
         account: &mut Account<'_>,
         open: impl AsyncFnOnce(&StorageOrder) -> Result<Place, Stop>,
     ) -> Result<(), Stop> {
-        self.is_owed(&account.order).await?;
+        self.is_owed(account.kind.as_ref(), &account.order).await?;
         let place = open(&account.order).await?;
         account.working("looking at the storage").await?;
         let workload = {
@@ -113,18 +116,11 @@ impl Worker<'_> {
     }
 
     /// Whether the cluster of the order is there, is going, is held by us and was let go with this choice.
-    async fn is_owed(&self, order: &StorageOrder) -> Result<(), Stop> {
+    async fn is_owed(&self, kind: Option<&ApiKind>, order: &StorageOrder) -> Result<(), Stop> {
         let wanted = &order.cluster;
-        let is_meant = |kind: &Kind| kind.group == wanted.group && kind.kind == wanted.kind;
-        let kinds = Settings::default().kinds;
-        let clusters = Clusters::new(self.api.clone());
-        let kind = match kinds.iter().find(|kind| is_meant(kind)) {
-            Some(kind) => clusters.kind(kind).await.map_err(Stop::of_clusters)?,
-            None => None,
-        };
         let found = match kind {
-            Some(kind) => clusters
-                .get(&kind, &wanted.namespace, &wanted.name)
+            Some(kind) => Clusters::new(self.api.clone())
+                .get(kind, &wanted.namespace, &wanted.name)
                 .await
                 .map_err(Stop::of_clusters)?,
             None => None,
@@ -154,7 +150,7 @@ impl Worker<'_> {
             return Err(Stop::Interrupted);
         }
         account.still_stands().await?;
-        self.is_owed(&account.order).await
+        self.is_owed(account.kind.as_ref(), &account.order).await
     }
 }
 
@@ -175,7 +171,8 @@ fn identify(account: &mut Account<'_>, workload: &Workload) -> Result<(), Stop> 
         return Err(Stop::blocked(
             reason::SOURCE_UNKNOWN,
             format!(
-                "the cluster was protected as the one with identity {recorded}, and its kubeconfig leads to {found}; whoever may                  decide says which is right with annotation {SOURCE} on the cluster"
+                "the cluster was protected as the one with identity {recorded}, and its kubeconfig leads to {found}; whoever may \
+                 decide says which is right with annotation {SOURCE} on the cluster"
             ),
         ));
     }

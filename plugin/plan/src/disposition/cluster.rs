@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
+use velero_model::api::storage_work::OrderedCluster;
 use velero_model::api::{BREAK_GLASS, DELETE_FOR_MOVE, FINALIZER, PROTECTED};
 
 /// A cluster, of whatever kind.
@@ -117,6 +118,17 @@ impl Cluster {
             .chain(only)
             .any(|owner| !owner.uid.is_empty() && owner.uid == other.uid)
             && self.namespace == other.namespace
+    }
+
+    /// Which cluster it is, as orders, tickets and documents name it.
+    pub fn identity(&self) -> OrderedCluster {
+        OrderedCluster {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+        }
     }
 
     /// Location and prefix of its storage, as protection recorded them.

@@ -5,7 +5,7 @@
 //! gets softer, from `Delete` to `Retain`, and never harder, whatever the objects say.
 
 use jiff::Timestamp;
-use velero_model::api::storage_work::{FORMAT, OrderedCluster, StorageOrder};
+use velero_model::api::storage_work::{FORMAT, StorageOrder};
 use velero_model::api::{BackupStorage, FinalBackup, SOURCE, StorageDisposition, WhenLocked};
 use velero_model::duration::GoDuration;
 
@@ -172,13 +172,7 @@ fn plain(cluster: &Cluster, choice: BackupStorage) -> StorageOrder {
     StorageOrder {
         format: FORMAT,
         revision: 0,
-        cluster: OrderedCluster {
-            group: cluster.group.clone(),
-            kind: cluster.kind.clone(),
-            namespace: cluster.namespace.clone(),
-            name: cluster.name.clone(),
-            uid: cluster.uid.clone(),
-        },
+        cluster: cluster.identity(),
         source: None,
         location: String::new(),
         prefix: String::new(),

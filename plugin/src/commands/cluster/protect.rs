@@ -197,10 +197,7 @@ fn show(
         OutputFormat::Name => view::print(&format!("{}\n", short(found)))?,
         format @ (OutputFormat::Json | OutputFormat::Yaml) => {
             let result = json!({
-                "cluster": {
-                    "group": found.cluster.group, "kind": found.cluster.kind, "namespace": found.cluster.namespace,
-                    "name": found.cluster.name, "uid": found.cluster.uid,
-                },
+                "cluster": found.cluster.identity(),
                 "location": location.describe(),
                 "protected": true,
                 "source": found.cluster.annotation(SOURCE),

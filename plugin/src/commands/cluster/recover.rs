@@ -31,7 +31,7 @@ use crate::{
 
 pub(super) async fn run(session: &Session, request: &Recovery) -> Result<Exit, Failure> {
     let (ticket, location) = found(session, request).await?;
-    let location = read_only(location);
+    let location = location.as_read_only();
     let bucket = location::open(&location).await?;
     show(&ticket)?;
     let listing = session.unless_interrupted(catalog::list(&bucket)).await?;
@@ -42,16 +42,11 @@ pub(super) async fn run(session: &Session, request: &Recovery) -> Result<Exit, F
         None => ticket.cluster.name.clone(),
     };
     if request.attach_only {
-        session
-            .agree(
-                &format!(
-                    "{} becomes location {attached} of this cluster",
-                    location.describe()
-                ),
-                "yes",
-                "",
-            )
-            .await?;
+        let what = format!(
+            "{} becomes location {attached} of this cluster",
+            location.describe()
+        );
+        session.agree(&what, "yes", "").await?;
         attach(session, request, &attached, &location).await?;
         return Ok(Exit::Done);
     }
@@ -62,10 +57,11 @@ pub(super) async fn run(session: &Session, request: &Recovery) -> Result<Exit, F
         view::say("nothing is changed; without --plan the storage is attached and the backup restored");
         return Ok(planned);
     }
-    session
-        .agree(&format!("{} becomes location {attached} of this cluster, and backup {backup} is restored as planned above",
-            location.describe()), "yes", "")
-        .await?;
+    let what = format!(
+        "{} becomes location {attached} of this cluster, and backup {backup} is restored as planned above",
+        location.describe()
+    );
+    session.agree(&what, "yes", "").await?;
     attach(session, request, &attached, &location).await?;
     let exit = restored(session, &backup, &location, false).await?;
     offer(&ticket);
@@ -140,14 +136,6 @@ fn pick(tickets: Vec<FoundTicket>, request: &Recovery, place: &str) -> Result<Fo
              any others: `kubectl backup list --location ...`, `kubectl backup restore`"
         ))),
     }
-}
-
-fn read_only(mut location: Location) -> Location {
-    match &mut location {
-        Location::S3(s3) => s3.read_only = true,
-        Location::Folder(folder) => folder.read_only = true,
-    }
-    location
 }
 
 fn show(ticket: &RecoveryTicket) -> Result<(), Failure> {
@@ -275,7 +263,6 @@ async fn restored(
         "restore".to_owned(),
         backup.to_string(),
         format!("--location={}", url::print(location)),
-        "--engine=direct".to_owned(),
     ];
     if plan {
         words.push("--plan".to_owned());

@@ -22,7 +22,7 @@ use backup_plan::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use velero_model::api::{StorageDisposition, StorageFacts};
+use velero_model::api::{StorageDisposition, StorageFacts, storage_work::OrderedCluster};
 
 use self::work::Work;
 use super::{no_management_cluster, recorded, short, storage};
@@ -49,7 +49,7 @@ pub(crate) struct Scope {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
-    cluster: Identity,
+    cluster: OrderedCluster,
     protected: bool,
     /// Location and folder, as recorded.
     location: Option<String>,
@@ -69,16 +69,6 @@ struct Row {
     gone: bool,
     #[serde(skip)]
     short: String,
-}
-
-/// Which cluster.
-#[derive(Debug, Clone, Serialize)]
-struct Identity {
-    group: String,
-    kind: String,
-    namespace: String,
-    name: String,
-    uid: String,
 }
 
 /// What a deletion would be answered now.
@@ -125,7 +115,7 @@ pub(crate) async fn run(session: &Session, scope: Scope) -> Result<Exit, Failure
     rows.extend(gone.map(work::row));
     rows.sort_by(|one, other| {
         let key = |row: &Row| {
-            let Identity {
+            let OrderedCluster {
                 namespace,
                 name,
                 kind,
@@ -225,13 +215,7 @@ async fn row(session: &Session, found: &Found, facts: &Facts<'_>) -> Result<Row,
     };
     let counted = counted(session, found).await?;
     Ok(Row {
-        cluster: Identity {
-            group: cluster.group.clone(),
-            kind: cluster.kind.clone(),
-            namespace: cluster.namespace.clone(),
-            name: cluster.name.clone(),
-            uid: cluster.uid.clone(),
-        },
+        cluster: cluster.identity(),
         protected: cluster.is_protected(),
         location: recorded(found).map(|(location, prefix)| format!("{location}:{prefix}")),
         counted_now: counted.is_some(),

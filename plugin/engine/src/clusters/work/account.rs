@@ -5,16 +5,19 @@
 
 use std::time::{Duration, Instant};
 
+use backup_plan::disposition::Settings;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use velero_model::{
     api::storage_work::{
-        FORMAT, NAMESPACE, ORDER_KEY, REPORT_KEY, StorageOrder, StorageReport, WorkPhase, WorkReceipt, reason,
+        FORMAT, NAMESPACE, ORDER_KEY, OrderedCluster, REPORT_KEY, StorageOrder, StorageReport, WorkPhase,
+        WorkReceipt, reason,
     },
+    resource::ApiKind,
     time,
 };
 
-use super::Stop;
+use super::{Clusters, Stop};
 use crate::{
     api::{ApiClient, ApiError, PatchKind, object_path},
     clock,
@@ -30,6 +33,8 @@ pub(super) struct Account<'a> {
     name: String,
     /// As it was when the work began.
     pub(super) order: StorageOrder,
+    /// The kind of the cluster as the server has it; none where it does not serve it.
+    pub(super) kind: Option<ApiKind>,
     /// As it was last written, or will be.
     pub(super) report: StorageReport,
     /// What was done before this run, for the receipt.
@@ -65,6 +70,7 @@ impl<'a> Account<'a> {
         Ok(Self {
             api,
             name: name.to_owned(),
+            kind: kind_of(api, &order.cluster).await?,
             before: report.receipt.clone(),
             order,
             report,
@@ -134,6 +140,20 @@ fn fresh(order: &StorageOrder, now: Timestamp) -> StorageReport {
         source: None,
         final_backup: None,
         receipt: WorkReceipt::default(),
+    }
+}
+
+async fn kind_of(api: &ApiClient, cluster: &OrderedCluster) -> Result<Option<ApiKind>, Stop> {
+    let kinds = Settings::default().kinds;
+    let known = kinds
+        .iter()
+        .find(|kind| kind.group == cluster.group && kind.kind == cluster.kind);
+    match known {
+        Some(kind) => Clusters::new(api.clone())
+            .kind(kind)
+            .await
+            .map_err(Stop::of_clusters),
+        None => Ok(None),
     }
 }
 

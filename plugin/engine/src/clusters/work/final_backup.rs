@@ -44,8 +44,8 @@ pub(super) async fn take(
         .in_phase(WorkPhase::FinalBackup, "the last backup is being taken")
         .await?;
     let name = match made_before(worker, account, place).await? {
-        Ok(verified) => return tell(account, &verified, Phase::Completed).await,
-        Err(free) => free,
+        Before::Whole(name) => return tell(account, &name, Phase::Completed).await,
+        Before::Free(name) => name,
     };
     let api = match workload {
         Workload::Lives { api, .. } => api,
@@ -100,12 +100,16 @@ pub(super) async fn take(
     }
 }
 
-/// A sound one that an earlier run has made, or the first name that is free.
-async fn made_before(
-    worker: &Worker<'_>,
-    account: &Account<'_>,
-    place: &Place,
-) -> Result<Result<BackupName, BackupName>, Stop> {
+/// What earlier runs have left.
+enum Before {
+    /// A last backup, read back now.
+    Whole(BackupName),
+    /// None that is whole; this name is the first that is free.
+    Free(BackupName),
+}
+
+/// Looks for what earlier runs have made.
+async fn made_before(worker: &Worker<'_>, account: &Account<'_>, place: &Place) -> Result<Before, Stop> {
     let stem = work_name(&account.order.cluster.uid).replacen("storage", "final", 1);
     for attempt in 1..=ATTEMPTS {
         let text = match attempt {
@@ -118,11 +122,11 @@ async fn made_before(
         match catalog::open(&place.bucket, &name).await {
             Ok(open) if open.backup().status.phase == Phase::Completed => {
                 if sound(worker, place, &name).await? {
-                    return Ok(Ok(name));
+                    return Ok(Before::Whole(name));
                 }
             }
             Ok(_) => {}
-            Err(CatalogError::NotFound { .. }) => return Ok(Err(name)),
+            Err(CatalogError::NotFound { .. }) => return Ok(Before::Free(name)),
             Err(error) if error.is_damage() => {}
             Err(error) => return Err(error.into()),
         }

@@ -12,7 +12,7 @@ use velero_model::{
     api::storage_work::{Left, WorkPhase, WorkReceipt, reason},
     duration::GoDuration,
     name::BackupName,
-    note::{Decision, Effective},
+    note::Decision,
     recovery::{
         KIND, RecoveryTicket, RepositoryKey, TicketBackup, TicketSchedule, TicketSource, VERSION, ticket_key,
     },
@@ -25,7 +25,7 @@ use crate::{
     api::{ApiClient, object_path},
     catalog::{self, Belongings, Ended, Listed, Listing, belongings, decide},
     clock,
-    location::{Location, backup_storage_location::base64, url},
+    location::{backup_storage_location::base64, url},
     schedule::{Schedules, kind},
     storage::Put,
     velero::Velero,
@@ -41,7 +41,10 @@ pub(super) async fn everything(
     workload: &Workload,
 ) -> Result<(), Stop> {
     let source = account.report.source.clone();
-    let held = match belongings(&place.bucket, source.as_deref()).await? {
+    let belongings = belongings(&place.bucket, source.as_deref()).await?;
+    // After what belongs to the cluster, so that nothing of that is missing here.
+    let listing = catalog::list(&place.bucket).await?;
+    let held = match belongings {
         Ok(held) => held,
         Err(Ended::AtWork(runs)) => {
             return Err(Stop::failed(
@@ -50,10 +53,9 @@ pub(super) async fn everything(
             ));
         }
         // To keep hurts nobody: whosever they are, all are guarded.
-        Err(_) => everybodys(place).await?,
+        Err(_) => everybodys(place, &listing).await?,
     };
     let until = until(account)?;
-    let listing = catalog::list(&place.bucket).await?;
     let velero = workload
         .api()
         .map(|api| Velero::new(api.clone(), worker.velero_namespace));
@@ -63,22 +65,29 @@ pub(super) async fn everything(
         account.order.decided_by.join(",")
     };
     let mut kept = Vec::new();
-    for listed in listing.backups.iter().filter(|listed| {
-        held.backups
+    for listed in &listing.backups {
+        let Some(name) = held
+            .backups
             .iter()
-            .any(|name| name.as_str() == listed.backup.metadata.name)
-    }) {
+            .find(|name| name.as_str() == listed.backup.metadata.name)
+        else {
+            continue;
+        };
         worker.still(account).await?;
         account
             .working("the backups are being guarded against expiry")
             .await?;
-        let effective = guard(place, account, listed, until, &author).await?;
+        let effective = match needed(listed, until, &account.order.cluster.name) {
+            Some(decision) => {
+                let decided = decide(&place.bucket, name, Some(author.clone()), |_| decision).await?;
+                decided.effective
+            }
+            None => listed.notes.clone(),
+        };
         if let Some(velero) = &velero {
             let expiration = effective.expiration.unwrap_or(listed.backup.status.expiration);
-            if let Ok(name) = BackupName::parse(&listed.backup.metadata.name) {
-                // The note is what counts; a Velero that is being torn down with its cluster may not answer any more.
-                let _ = velero.retain(&name, &effective, expiration).await;
-            }
+            // The note is what counts; a Velero that is being torn down with its cluster may not answer any more.
+            let _ = velero.retain(name, &effective, expiration).await;
         }
         kept.push(listed);
     }
@@ -87,7 +96,11 @@ pub(super) async fn everything(
     let ticket = ticket(worker, account, place, workload, &held, &listing, &kept, until).await;
     let text = serde_json::to_vec_pretty(&ticket).unwrap_or_default();
     let _ = place.bucket.put(&key, text.into(), Put::default()).await?;
-    let removed = account.before.keys;
+    // An earlier account of what was kept is no account of deletions.
+    let removed = match account.before.ticket {
+        Some(_) => 0,
+        None => account.before.keys,
+    };
     account.report.receipt = WorkReceipt {
         backups: held.backups.len() as u64,
         keys: held.keys + 1,
@@ -147,8 +160,7 @@ fn until(account: &Account<'_>) -> Result<Option<Timestamp>, Stop> {
 }
 
 /// Where nobody can tell whose backups are whose.
-async fn everybodys(place: &Place) -> Result<Belongings, Stop> {
-    let listing = catalog::list(&place.bucket).await?;
+async fn everybodys(place: &Place, listing: &Listing) -> Result<Belongings, Stop> {
     let names = listing
         .backups
         .iter()
@@ -168,23 +180,6 @@ async fn everybodys(place: &Place) -> Result<Belongings, Stop> {
         foreign: BTreeMap::new(),
         has_repositories,
     })
-}
-
-/// Writes the note that is needed, if one is.
-async fn guard(
-    place: &Place,
-    account: &Account<'_>,
-    listed: &Listed,
-    until: Option<Timestamp>,
-    author: &str,
-) -> Result<Effective, Stop> {
-    let Some(decision) = needed(listed, until, &account.order.cluster.name) else {
-        return Ok(listed.notes.clone());
-    };
-    let name = BackupName::parse(&listed.backup.metadata.name)
-        .map_err(|error| Stop::failed(reason::UNAVAILABLE, error.to_string()))?;
-    let decided = decide(&place.bucket, &name, Some(author.to_owned()), |_| decision).await?;
-    Ok(decided.effective)
 }
 
 /// What must be decided about a backup so that it stays long enough.
@@ -244,7 +239,7 @@ async fn ticket(
             cluster_name: origin.cluster_name,
             kubernetes_version: origin.kubernetes_version,
         },
-        location: read_only(&place.location),
+        location: url::print(&place.location.clone().as_read_only()),
         tool_version: worker.tool_version.to_owned(),
         decided_by: account.order.decided_by.clone(),
         written: time::to_seconds(clock::now()),
@@ -261,16 +256,6 @@ async fn ticket(
         must_know: must_know(first_to_go, &repository_key),
         repository_key,
     }
-}
-
-/// The place as a URL that nobody writes to by accident.
-fn read_only(location: &Location) -> String {
-    let mut location = location.clone();
-    match &mut location {
-        Location::S3(s3) => s3.read_only = true,
-        Location::Folder(folder) => folder.read_only = true,
-    }
-    url::print(&location)
 }
 
 fn line(listed: &Listed) -> TicketBackup {
@@ -374,7 +359,7 @@ fn must_know(first_to_go: Option<Timestamp>, key: &RepositoryKey) -> Vec<String>
 
 #[cfg(test)]
 mod tests {
-    use velero_model::backup::Backup;
+    use velero_model::{backup::Backup, note::Effective};
 
     use super::*;
 

@@ -10,7 +10,7 @@ use velero_model::api::{
     storage_work::{StorageReport, WorkPhase},
 };
 
-use super::{Answer, Identity, Row};
+use super::{Answer, Row};
 use crate::{
     exit::Failure,
     session::Session,
@@ -118,13 +118,7 @@ pub(super) fn row(seen: &WorkSeen) -> Row {
     let order = &seen.order;
     let cluster = &order.cluster;
     Row {
-        cluster: Identity {
-            group: cluster.group.clone(),
-            kind: cluster.kind.clone(),
-            namespace: cluster.namespace.clone(),
-            name: cluster.name.clone(),
-            uid: cluster.uid.clone(),
-        },
+        cluster: cluster.clone(),
         protected: false,
         location: Some(format!("{}:{}", order.location, order.prefix)),
         at_stake: None,
