@@ -38,7 +38,7 @@ pub(crate) use self::{
     create::Create,
     diff::Diff,
     in_cluster::{InCluster, Pods},
-    lifecycle::Enable,
+    lifecycle::{Enable, WantedVelero},
     object::ObjectWord,
     place::{Place, of as place_of},
     restore::{ModifierSource, Restore, RestoreSource},

@@ -186,6 +186,16 @@ impl Node {
 
 /// Debian's static busybox as an image that also serves as the pause container of every pod.
 fn busybox() -> Result<Image> {
+    // As first process of a pod it must end when it is told to.
+    Ok(with_busybox(&[BUSYBOX, container_runtime::PAUSE])?.command(&[
+        "/bin/sh",
+        "-c",
+        "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done",
+    ]))
+}
+
+/// An image with Debian's static busybox and nothing else yet.
+pub fn with_busybox(names: &[&str]) -> Result<Image> {
     const COMMANDS: [&str; 22] = [
         "cat",
         "chmod",
@@ -224,16 +234,10 @@ fn busybox() -> Result<Image> {
         "{} is linked dynamically; a node cannot start here: apt-get install busybox-static",
         file.display()
     );
-    let image = Image::new(&[BUSYBOX, container_runtime::PAUSE])
+    let image = Image::new(names)
         .file("bin/busybox", 0o755, program)
         .directory("tmp", 0o1777)
-        .environment("PATH", "/bin")
-        // As first process of a pod it must end when it is told to.
-        .command(&[
-            "/bin/sh",
-            "-c",
-            "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done",
-        ]);
+        .environment("PATH", "/bin");
     Ok(COMMANDS
         .iter()
         .fold(image, |image, name| image.link(&format!("bin/{name}"), "busybox")))

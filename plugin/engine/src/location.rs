@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::storage::folder::Folder;
 use crate::storage::s3::{S3, Tuning};
 use crate::storage::{Bucket, StorageError};
-pub use backup_storage_location::from_backup_storage_location;
+pub use backup_storage_location::{from_backup_storage_location, to_backup_storage_location};
 pub use config::{LocationsFile, resolve};
 pub use s3::S3Location;
 

@@ -51,6 +51,20 @@ pub struct BackupStorageLocationSpec {
     pub validation_frequency: Option<GoDuration>,
     /// How often Velero looks for backups that others wrote.
     pub backup_sync_period: Option<GoDuration>,
+    /// Whether backups go there where nothing is said.
+    pub default: bool,
+    /// The Secret to log in with, where it is not the server's own.
+    pub credential: Option<SecretKey>,
+}
+
+/// A key of a Secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SecretKey {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in it.
+    pub key: String,
 }
 
 /// `spec.objectStorage`.

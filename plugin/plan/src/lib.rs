@@ -21,5 +21,6 @@ pub mod rule;
 pub mod scope;
 pub mod selector;
 pub mod tally;
+pub mod velero_release;
 pub mod versions;
 pub mod volumes;

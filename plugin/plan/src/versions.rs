@@ -36,7 +36,8 @@ impl fmt::Display for Move {
     }
 }
 
-fn parse(version: &str) -> Option<(u64, u64, u64)> {
+/// The three numbers of `v1.2.3-rest`.
+pub(crate) fn parse(version: &str) -> Option<(u64, u64, u64)> {
     let mut numbers = version.strip_prefix('v').unwrap_or(version).splitn(3, '.');
     let major = numbers.next()?.parse().ok()?;
     let minor = numbers.next()?.parse().ok()?;

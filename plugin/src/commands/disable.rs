@@ -2,7 +2,8 @@
 //!
 //! In comes the choice; out goes what was removed. Nothing is begun while a cluster is protected, since nobody would carry
 //! its choice out, or while nobody has said what becomes of the backups. Runs are stopped first, then backups go where that
-//! was chosen, then the parts: the choice is still visible, and repeatable, until it is done.
+//! was chosen, then the parts, then a Velero that `enable` has installed: the choice is still visible, and repeatable, until
+//! it is done. What Velero alone can delete is deleted by Velero, before it goes.
 
 use std::{
     io::{self, IsTerminal},
@@ -12,16 +13,25 @@ use std::{
 
 use backup_engine::{
     api::{ApiClient, ClusterIdentity},
-    catalog::{self, DeleteOptions},
+    catalog::{self, CatalogError, DeleteOptions, Ended},
     clusters::Clusters,
-    lifecycle::{install::Installer, removal::Removal},
-    location,
+    lifecycle::{
+        LifecycleError,
+        install::Installer,
+        removal::Removal,
+        velero::{
+            look::{self, Seen},
+            removal as velero_removal,
+        },
+    },
+    location::{self, Location},
     schedule::{NAMESPACE, Schedules},
     storage::Bucket,
+    velero::{Kind, Velero, choice},
 };
-use backup_plan::disposition::Settings;
+use backup_plan::{disposition::Settings, velero_release::Owner};
 use serde_json::json;
-use velero_model::name::BackupName;
+use velero_model::{api_object::Run, name::BackupName};
 
 use super::delete;
 use crate::{
@@ -38,6 +48,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 struct Held {
     name: String,
     place: String,
+    location: Location,
     bucket: Arc<dyn Bucket>,
     backups: Vec<BackupName>,
 }
@@ -49,7 +60,12 @@ pub(crate) async fn run(session: &Session, storage: Option<StorageWord>) -> Resu
         return Err(is_protected(&protected));
     }
     let installer = Installer::new(&api, &session.cancel);
-    let installed = session.unless_interrupted(installer.installed()).await?;
+    let installed = session.unless_interrupted(installer.installed(NAMESPACE)).await?;
+    let velero_namespace = &session.common.velero_namespace;
+    let seen = session
+        .unless_interrupted(look::look(&installer, &api, velero_namespace))
+        .await?;
+    let is_ours = seen.found.as_ref().is_some_and(|found| found.owner == Owner::Us);
     let identity = session.unless_interrupted(api.identity()).await?;
     let held = if installed.has_namespace {
         held(session, &api, &identity).await?
@@ -65,18 +81,39 @@ pub(crate) async fn run(session: &Session, storage: Option<StorageWord>) -> Resu
     if stopped > 0 {
         view::say(&format!("{} stopped", count(stopped as u64, "CronJob")));
     }
+    let velero = Velero::new(api.clone(), velero_namespace);
     let deleted = if storage == StorageWord::Delete {
-        delete_all(session, &held).await?
+        if is_ours {
+            session.unless_interrupted(pause(&velero)).await?;
+        }
+        let deleted = delete_all(session, &held, seen.found.as_ref().map(|_| &velero)).await?;
+        if is_ours {
+            // Nobody mends a repository that is being taken away.
+            let forgotten = velero_removal::forget_repositories(&api, velero_namespace);
+            session.unless_interrupted(forgotten).await?;
+        }
+        if is_ours || seen.found.is_none() {
+            delete_rest(session, &held, &identity.uid).await?;
+        }
+        deleted
     } else {
         0
     };
     let mut removed = Vec::new();
-    let ended = removal
-        .remove(|what| {
-            view::say(&format!("{what} deleted"));
-            removed.push(what.to_owned());
-        })
-        .await;
+    let mut gone = |what: &str| {
+        view::say(&format!("{what} deleted"));
+        removed.push(what.to_owned());
+    };
+    let ended: Result<(), LifecycleError> = async {
+        // The gate guards Velero's locations, and goes before they do.
+        removal.remove(&mut gone).await?;
+        if is_ours {
+            let keeps_kinds = !seen.elsewhere.is_empty();
+            velero_removal::remove(&removal, velero_namespace, keeps_kinds, &mut gone).await?;
+        }
+        Ok(())
+    }
+    .await;
     if ended.is_err() {
         view::warn(&format!(
             "{} removed; the same command goes on from there",
@@ -84,8 +121,33 @@ pub(crate) async fn run(session: &Session, storage: Option<StorageWord>) -> Resu
         ));
     }
     ended?;
+    say_of_velero(&seen, is_ours);
     let places: Vec<&str> = held.iter().map(|held| held.place.as_str()).collect();
     show(session.common.output, storage, &removed, &places, deleted)
+}
+
+/// What becomes of a Velero that is not ours, and of kinds that another one uses.
+fn say_of_velero(seen: &Seen, is_ours: bool) {
+    if let Some(found) = seen.found.as_ref().filter(|_| !is_ours) {
+        view::say(&format!(
+            "Velero in namespace {} is looked after by {} and stays",
+            found.namespace, found.owner
+        ));
+    }
+    if let (true, Some(other)) = (is_ours, seen.elsewhere.first()) {
+        view::say(&format!(
+            "Velero's definitions stay, since Velero runs in namespace {other} too"
+        ));
+    }
+}
+
+/// No Schedule of Velero's begins another backup.
+async fn pause(velero: &Velero) -> Result<(), Failure> {
+    let schedules: Vec<Run> = velero.list(Kind::Schedule).await?;
+    for schedule in schedules {
+        velero.pause_schedule(&schedule.metadata.name, true).await?;
+    }
+    Ok(())
 }
 
 /// Every protected cluster, as `namespace/name`.
@@ -162,6 +224,7 @@ async fn held(session: &Session, api: &ApiClient, identity: &ClusterIdentity) ->
         held.push(Held {
             name,
             place: location.describe(),
+            location,
             backups,
             bucket,
         });
@@ -232,8 +295,32 @@ async fn confirm(session: &Session, identity: &ClusterIdentity, held: &[Held]) -
     session.agree(&what, &identity.name, "").await
 }
 
+/// Deletes a backup whose volume data only Velero can delete, by the Velero that uses the place.
+async fn delete_by_velero(
+    session: &Session,
+    velero: Option<&Velero>,
+    held: &Held,
+    name: &BackupName,
+    refused: Failure,
+) -> Result<(), Failure> {
+    let Some(velero) = velero else {
+        return Err(refused);
+    };
+    let locations = session
+        .unless_interrupted(velero.list(Kind::BackupStorageLocation))
+        .await?;
+    if choice::at(&held.location, &locations).is_none() {
+        return Err(refused);
+    }
+    let request = session.unless_interrupted(velero.request_deletion(name)).await?;
+    velero
+        .wait_for_deletion(name, &request, &session.progress, &session.cancel)
+        .await?;
+    Ok(())
+}
+
 /// One after the other, by the routine of `delete`. What cannot go keeps the parts where they are.
-async fn delete_all(session: &Session, held: &[Held]) -> Result<u64, Failure> {
+async fn delete_all(session: &Session, held: &[Held], velero: Option<&Velero>) -> Result<u64, Failure> {
     let (mut deleted, mut left) = (0, 0);
     for held in held {
         for name in &held.backups {
@@ -242,14 +329,25 @@ async fn delete_all(session: &Session, held: &[Held]) -> Result<u64, Failure> {
                 force: false,
             };
             let work = catalog::delete(&held.bucket, name, &options);
-            match session.unless_interrupted(work).await {
-                Ok(summary) if summary.is_complete() => {
+            let ended = match session.unless_interrupted(work).await {
+                Err(refused @ Failure::Catalog(CatalogError::VolumeData { .. })) => {
+                    delete_by_velero(session, velero, held, name, refused)
+                        .await
+                        .map(|()| None)
+                }
+                ended => ended.map(Some),
+            };
+            let is_complete = |summary: &Option<catalog::DeleteSummary>| {
+                summary.as_ref().is_none_or(catalog::DeleteSummary::is_complete)
+            };
+            match ended {
+                Ok(summary) if is_complete(&summary) => {
                     deleted += 1;
                     view::say(&format!("backup {name} deleted from {}", held.place));
                 }
                 Ok(summary) => {
                     left += 1;
-                    for line in delete::lines(&summary) {
+                    for line in summary.iter().flat_map(delete::lines) {
                         view::warn(&line);
                     }
                 }
@@ -269,6 +367,32 @@ async fn delete_all(session: &Session, held: &[Held]) -> Result<u64, Failure> {
         )));
     }
     Ok(deleted)
+}
+
+/// What no backup needs any more: volume repositories, records of restores, litter of runs that died.
+async fn delete_rest(session: &Session, held: &[Held], cluster: &str) -> Result<(), Failure> {
+    for held in held {
+        let work = catalog::dispose(&held.bucket, Some(cluster), async |_| {
+            Ok::<_, CatalogError>(!session.cancel.is_cancelled())
+        });
+        let (_, ended) = session.unless_interrupted(work).await?;
+        let why = match ended {
+            Ended::Empty => continue,
+            Ended::Stopped => return Err(Failure::Interrupted),
+            Ended::Locked => "object locks keep it".to_owned(),
+            Ended::Refused { first, .. } => first,
+            Ended::AtWork(names) => format!("somebody is writing {}", names.join(", ")),
+            Ended::SourceUnknown(named) | Ended::Shared { named, .. } => format!(
+                "other clusters have backups there, and nobody can tell whose it is ({})",
+                named.join(", ")
+            ),
+        };
+        view::warn(&format!(
+            "what lies beside the backups in {} (volume repositories, records of restores) stays: {why}",
+            held.place
+        ));
+    }
+    Ok(())
 }
 
 fn show(

@@ -6,11 +6,15 @@
 use backup_engine::{
     api::ApiClient,
     clock,
+    lifecycle::{
+        install::Installer,
+        velero::{self, look},
+    },
     overview::{self, Overview},
     parts::{self, Parts},
     schedule::Status,
 };
-use backup_plan::tally::Standing;
+use backup_plan::{tally::Standing, velero_release::Owner};
 use jiff::Timestamp;
 use serde::Serialize;
 use velero_model::time;
@@ -29,7 +33,7 @@ use crate::{
 pub(super) struct Report {
     pub(super) plugin: &'static str,
     pub(super) kubernetes: String,
-    pub(super) velero: Option<String>,
+    pub(super) velero: Option<VeleroSeen>,
     pub(super) parts: Parts,
     pub(super) locations: Vec<Location>,
     pub(super) schedules: Vec<Schedule>,
@@ -38,6 +42,19 @@ pub(super) struct Report {
     pub(super) problems: Vec<String>,
     /// What could not be looked at.
     pub(super) unknown: Vec<String>,
+}
+
+/// The Velero of the namespace that was asked for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VeleroSeen {
+    namespace: String,
+    /// None where its image does not say.
+    version: Option<String>,
+    /// Who looks after it, in words.
+    owner: String,
+    /// Where `disable` would remove it and `upgrade` move it.
+    is_ours: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,11 +141,7 @@ pub(super) async fn report(session: &Session, api: &ApiClient) -> Result<Report,
     if let Some(seen) = &seen {
         problems.extend(problems_of(seen, &schedules, now));
     }
-    let velero = parts
-        .workloads
-        .iter()
-        .find(|workload| workload.name == "velero" && workload.namespace == session.common.velero_namespace)
-        .map(|workload| workload.image.clone());
+    let velero = velero_of(session, api, &mut problems, &mut unknown).await?;
     Ok(Report {
         plugin: env!("CARGO_PKG_VERSION"),
         kubernetes,
@@ -140,6 +153,55 @@ pub(super) async fn report(session: &Session, api: &ApiClient) -> Result<Report,
         problems,
         unknown,
     })
+}
+
+/// Which Velero there is, and whether it is behind.
+async fn velero_of(
+    session: &Session,
+    api: &ApiClient,
+    problems: &mut Vec<String>,
+    unknown: &mut Vec<String>,
+) -> Result<Option<VeleroSeen>, Failure> {
+    let namespace = &session.common.velero_namespace;
+    let installer = Installer::new(api, &session.cancel);
+    let seen = match session
+        .unless_interrupted(look::look(&installer, api, namespace))
+        .await
+    {
+        Ok(seen) => seen,
+        Err(Failure::Api(error)) if error.is_forbidden() => {
+            unknown.push(format!("Velero in namespace {namespace}: {error}"));
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let Some(found) = seen.found else {
+        return Ok(None);
+    };
+    let is_ours = found.owner == Owner::Us;
+    let upgrade = "`kubectl backup upgrade` finishes that";
+    if let Some(coming) = found.coming.as_ref().filter(|_| is_ours) {
+        problems.push(format!(
+            "Velero in namespace {namespace} is on its way to {coming} and has not arrived; {upgrade}"
+        ));
+    } else if is_ours
+        && found
+            .version
+            .as_deref()
+            .is_some_and(|there| there != velero::VERSION)
+    {
+        problems.push(format!(
+            "Velero in namespace {namespace} is {}, this program ships {}; {upgrade}",
+            found.version.as_deref().unwrap_or_default(),
+            velero::VERSION
+        ));
+    }
+    Ok(Some(VeleroSeen {
+        namespace: namespace.clone(),
+        version: found.version,
+        owner: found.owner.to_string(),
+        is_ours,
+    }))
 }
 
 fn rows(seen: &Overview, now: Timestamp) -> (Vec<Location>, Vec<Schedule>) {
@@ -225,7 +287,14 @@ fn page(report: &Report) -> Result<(), Failure> {
         "kubectl-backup {}, Kubernetes {}, Velero {}\n\n",
         report.plugin,
         report.kubernetes,
-        report.velero.as_deref().unwrap_or("none")
+        match &report.velero {
+            None => "none".to_owned(),
+            Some(velero) => format!(
+                "{} (looked after by {})",
+                velero.version.as_deref().unwrap_or("of an unknown version"),
+                velero.owner
+            ),
+        }
     ))?;
     let when = |at: Option<Timestamp>| at.map(time::format).unwrap_or_default();
     let mut parts = Table::new(&["PART", "READY", "IMAGE"]);

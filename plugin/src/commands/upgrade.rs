@@ -1,20 +1,18 @@
 //! `upgrade`: brings the parts that are in a cluster to the version of this program.
 //!
 //! In comes nothing but an image, if another is wanted; out goes what `enable` says. Which parts there are is seen from what
-//! runs. An upgrade that was cut off left its version on the namespace, and the same command finishes it.
-
-use std::collections::BTreeSet;
+//! runs. A Velero of ours goes first, one of somebody else's is left to them. An upgrade that was cut off left its version on
+//! the namespace, and the same command finishes it.
 
 use backup_engine::{
     lifecycle::{
-        RETENTION_LABEL,
+        RETENTION_LABEL, in_use,
         install::Installer,
-        shipped::{self, Component, InCluster, Wanted},
+        shipped::{self, InCluster, Wanted},
     },
     location::url,
     schedule::{Credentials, NAMESPACE, Schedules},
 };
-use serde_json::Value;
 
 use super::enable;
 use crate::{
@@ -26,56 +24,24 @@ use crate::{
 pub(crate) async fn run(session: &Session, image: Option<String>) -> Result<Exit, Failure> {
     let api = session.api().await?;
     let installer = Installer::new(&api, &session.cancel);
-    let installed = session.unless_interrupted(installer.installed()).await?;
+    let installed = session.unless_interrupted(installer.installed(NAMESPACE)).await?;
     enable::may_write(&installed)?;
-    let deployment = |name: &str| format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}");
-    let webhook = session
-        .unless_interrupted(installer.get(&deployment("backup-webhook")))
-        .await?;
-    let metrics = session
-        .unless_interrupted(installer.get(&deployment("backup-metrics")))
-        .await?;
-    let cron_jobs = if installed.has_namespace {
-        session.unless_interrupted(installer.cron_jobs()).await?
-    } else {
-        Vec::new()
-    };
-    let retained: BTreeSet<&str> = cron_jobs
-        .iter()
-        .filter_map(|job| job["metadata"]["labels"][RETENTION_LABEL].as_str())
-        .collect();
-    let mut components = BTreeSet::new();
-    components.extend(webhook.as_ref().map(|_| Component::Admission));
-    components.extend(metrics.as_ref().map(|_| Component::Metrics));
-    components.extend(retained.first().map(|_| Component::Retention));
-    if components.is_empty() && cron_jobs.is_empty() {
+    let in_use = in_use::look(&installer, installed.has_namespace);
+    let in_use = session.unless_interrupted(in_use).await?;
+    let velero = enable::velero::upgrade(session, &api).await?;
+    let is_nothing_of_ours = in_use.components.is_empty() && in_use.cron_jobs.is_empty();
+    if is_nothing_of_ours && velero.is_none() {
         return Err(Failure::NotFound(format!(
             "nothing of kubectl backup runs in namespace {NAMESPACE}; `kubectl backup enable` installs it"
         )));
     }
-    let pods: Vec<&Value> = [&webhook, &metrics]
-        .into_iter()
-        .flatten()
-        .filter_map(|deployment| deployment.pointer("/spec/template/spec"))
-        .chain(
-            cron_jobs
-                .iter()
-                .filter_map(|job| job.pointer("/spec/jobTemplate/spec/template/spec")),
-        )
-        .collect();
-    let in_use = pods
-        .iter()
-        .find_map(|pod| pod.pointer("/containers/0/image").and_then(Value::as_str));
-    let pull_secret = pods
-        .iter()
-        .find_map(|pod| pod.pointer("/imagePullSecrets/0/name").and_then(Value::as_str));
-    let image = image.unwrap_or_else(|| of_this_version(in_use));
+    let image = image.unwrap_or_else(|| enable::image_of_this_version(in_use.image.as_deref()));
     let locations = session
         .unless_interrupted(Schedules::new(&api).locations())
         .await?;
     let locations = locations
         .into_iter()
-        .filter(|(name, _)| retained.contains(name.as_str()))
+        .filter(|(name, _)| in_use.retained.contains(name))
         .map(|(name, location)| {
             Ok(InCluster {
                 name,
@@ -85,14 +51,20 @@ pub(crate) async fn run(session: &Session, image: Option<String>) -> Result<Exit
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let wanted = Wanted {
-        components,
+        components: in_use.components,
         image: image.clone(),
-        image_pull_secret: pull_secret.map(str::to_owned),
+        image_pull_secret: in_use.image_pull_secret,
         locations,
     };
-    let lines = enable::write(session, &installer, &shipped::objects(&wanted)?).await?;
+    let mut written = Vec::new();
+    if let Some(plan) = &velero {
+        written.push(enable::write_velero(session, &installer, plan).await?);
+    }
+    if !is_nothing_of_ours {
+        written.push(enable::write(session, &installer, &shipped::objects(&wanted)?).await?);
+    }
     let mut moved = 0;
-    for cron_job in &cron_jobs {
+    for cron_job in &in_use.cron_jobs {
         // Not dropped on Ctrl-C, but not begun either.
         if session.cancel.is_cancelled() {
             return Err(Failure::Interrupted);
@@ -105,48 +77,6 @@ pub(crate) async fn run(session: &Session, image: Option<String>) -> Result<Exit
     if moved > 0 {
         view::say(&format!("{} run from {image} now", count(moved, "schedule")));
     }
-    enable::finish(session.common.output, &lines)?;
+    enable::finish(session.common.output, &written)?;
     Ok(Exit::Done)
-}
-
-/// The image of this version from where the image in use comes.
-fn of_this_version(in_use: Option<&str>) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let name = in_use.unwrap_or("localhost/kubectl-backup");
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    // A colon before the last slash is the port of a registry.
-    let name = match name.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => name,
-    };
-    format!("{name}:{version}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_registry_stays() {
-        let version = env!("CARGO_PKG_VERSION");
-        for (in_use, expected) in [
-            (None, "localhost/kubectl-backup"),
-            (Some("localhost/kubectl-backup:0.0.1"), "localhost/kubectl-backup"),
-            (
-                Some("registry.local:5000/t/kubectl-backup:0.0.1"),
-                "registry.local:5000/t/kubectl-backup",
-            ),
-            (
-                Some("registry.local:5000/kubectl-backup"),
-                "registry.local:5000/kubectl-backup",
-            ),
-            (Some("r/kubectl-backup:1@sha256:00"), "r/kubectl-backup"),
-        ] {
-            assert_eq!(
-                of_this_version(in_use),
-                format!("{expected}:{version}"),
-                "{in_use:?}"
-            );
-        }
-    }
 }

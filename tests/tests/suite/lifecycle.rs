@@ -331,10 +331,6 @@ fn what_enable_prints_is_what_kubectl_applies() -> Result<()> {
         .run(["enable", "--components=retention", "--image-registry=https://r"])?
         .exits(2)
         .stderr_has("--image-registry");
-    plugin
-        .run(["enable", "--engine=velero"])?
-        .exits(2)
-        .stderr_has("velero install");
     Plugin::bare()?
         .with_kubeconfig(cluster.kubeconfig())?
         .run(["enable", "--components=retention"])?

@@ -8,6 +8,9 @@ mod node;
 mod running;
 mod schedules;
 mod storage;
+mod velero_install;
+mod velero_node;
+mod velero_owned;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

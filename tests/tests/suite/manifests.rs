@@ -84,6 +84,7 @@ fn a_strict_api_server_accepts_every_manifest() -> Result<()> {
     let cluster = Cluster::builder().controllers(false).start()?;
     cluster.kubectl_ok(&["create", "namespace", "kubectl-backup"])?;
     cluster.kubectl_ok(&["create", "namespace", "team-a"])?;
+    cluster.kubectl_ok(&["create", "namespace", "velero"])?;
     let crds = folder().join("crds");
     let crds = crds.to_str().context("not UTF-8")?;
     cluster.kubectl_ok(&["apply", "--validate=strict", "-k", crds])?;
@@ -97,6 +98,7 @@ fn a_strict_api_server_accepts_every_manifest() -> Result<()> {
     let mut objects = built(&cluster, ".")?;
     objects.extend(built(&cluster, "webhook-cert-manager")?);
     objects.extend(built(&cluster, "metrics")?);
+    objects.extend(built(&cluster, "velero")?);
     for sample in [
         "samples/volume-backup-policy.yaml",
         "samples/storage-disposition.yaml",

@@ -238,15 +238,23 @@ fn same_as_velero(cluster: &Cluster, store: &Store, ours: &str) -> Result<()> {
         json!({ "schedule": "0 1 * * *", "template": { "includedNamespaces": ["default"] } }),
     )?;
     velero.wait_for("Schedule", "theirs", &["Enabled"])?;
-    let (_, theirs) = get(port, "/metrics")?;
-    let (ours, theirs) = (families(ours), families(&theirs));
-    let own: Families = ours
+    let own: Families = families(ours)
         .into_iter()
         .filter(|(name, _)| name.starts_with("velero_"))
         // Velero's next release has it.
         .filter(|(name, _)| name != "velero_schedule_expected_interval_seconds")
         .collect();
     assert!(own.len() >= 18, "{own:?}");
+    // Some it shows only once it has done something again that it does every now and then.
+    let begun = Instant::now();
+    let theirs = loop {
+        let (_, theirs) = get(port, "/metrics")?;
+        let theirs = families(&theirs);
+        if own.keys().all(|name| theirs.contains_key(name)) || begun.elapsed() > Duration::from_mins(1) {
+            break theirs;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    };
     for (name, labels) in own {
         let known = theirs
             .get(&name)

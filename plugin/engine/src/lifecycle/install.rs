@@ -44,14 +44,23 @@ impl Outcome {
     }
 }
 
-/// The versions that our namespace names: whole, and on its way.
+/// Parts that have a namespace of their own and one version: ours, or Velero's.
+#[derive(Debug, Clone, Copy)]
+pub struct Release<'a> {
+    /// Their namespace.
+    pub namespace: &'a str,
+    /// Their version.
+    pub version: &'a str,
+}
+
+/// The versions that a namespace names: whole, and on its way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Installed {
     /// Of what is there, whole.
     pub version: Option<String>,
     /// Of an installation that was cut off.
     pub coming: Option<String>,
-    /// Whether our namespace is there.
+    /// Whether the namespace is there.
     pub has_namespace: bool,
 }
 
@@ -67,12 +76,12 @@ impl<'a> Installer<'a> {
         Self { api, cancel }
     }
 
-    /// What the cluster says of itself.
+    /// What a namespace says of the parts in it.
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub async fn installed(&self) -> Result<Installed, ApiError> {
-        let Some(namespace) = self.get(&format!("/api/v1/namespaces/{NAMESPACE}")).await? else {
+    pub async fn installed(&self, namespace: &str) -> Result<Installed, ApiError> {
+        let Some(namespace) = self.get(&format!("/api/v1/namespaces/{namespace}")).await? else {
             return Ok(Installed::default());
         };
         let annotation = |key: &str| {
@@ -108,18 +117,19 @@ impl<'a> Installer<'a> {
         self.api.objects(kind, Some(NAMESPACE), &selector).await
     }
 
-    /// Writes all of it for a version; `done` hears of each object. Does not wait for pods unless there is `patience`.
+    /// Writes all of a release; `done` hears of each object. Does not wait for pods unless there is `patience`.
     ///
     /// # Errors
     /// [`LifecycleError::Api`] when the server refuses one, [`LifecycleError::Late`]; what was written before stays.
     pub async fn write(
         &self,
         objects: &[Shipped],
-        version: &str,
+        release: Release<'_>,
         patience: Option<Duration>,
         mut done: impl FnMut(&Value, Outcome),
     ) -> Result<(), LifecycleError> {
-        let before = self.installed().await?;
+        let version = release.version;
+        let before = self.installed(release.namespace).await?;
         for stage in [Stage::Definitions, Stage::Parts, Stage::Doors] {
             let of_stage = objects.iter().filter(|shipped| shipped.stage == stage);
             for shipped in of_stage.clone() {
@@ -256,6 +266,34 @@ fn is_ready(object: &Value) -> Result<(), String> {
             Some(established) if established["status"] == "True" => Ok(()),
             _ => Err("the API server does not serve it yet".to_owned()),
         },
+        Some("DaemonSet") => {
+            let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_u64);
+            let wanted = number("/status/desiredNumberScheduled").unwrap_or(0);
+            let of = |pointer: &str| number(pointer).unwrap_or(0);
+            let is_seen = of("/status/observedGeneration") >= of("/metadata/generation");
+            let ready = of("/status/numberReady");
+            if is_seen && of("/status/updatedNumberScheduled") >= wanted && ready >= wanted {
+                return Ok(());
+            }
+            Err(format!("{ready} of {wanted} pods are ready"))
+        }
+        Some("BackupStorageLocation") => match object.pointer("/status/phase").and_then(Value::as_str) {
+            Some("Available") => Ok(()),
+            phase => {
+                let message = object.pointer("/status/message").and_then(Value::as_str);
+                Err(format!(
+                    "Velero has {}{}",
+                    match phase {
+                        None | Some("") => "not looked at it yet".to_owned(),
+                        Some(phase) => format!("called it {phase}"),
+                    },
+                    message
+                        .filter(|text| !text.is_empty())
+                        .map(|text| format!(": {text}"))
+                        .unwrap_or_default()
+                ))
+            }
+        },
         Some("Deployment") => {
             let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
             let wanted = number("/spec/replicas");
@@ -297,5 +335,26 @@ mod tests {
         assert!(is_ready(&deployment(2, 2, 1)).unwrap_err().contains("1 of 2"));
         assert!(is_ready(&json!({ "kind": "CustomResourceDefinition" })).is_err());
         assert_eq!(is_ready(&json!({ "kind": "Service" })), Ok(()));
+        let agents = |updated: u64, ready: u64| {
+            json!({
+                "kind": "DaemonSet", "metadata": { "generation": 1 },
+                "status": {
+                    "observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": updated,
+                    "numberReady": ready,
+                },
+            })
+        };
+        assert_eq!(is_ready(&agents(3, 3)), Ok(()));
+        assert_eq!(is_ready(&agents(3, 2)).unwrap_err(), "2 of 3 pods are ready");
+        assert!(is_ready(&agents(2, 3)).is_err(), "one is of the old kind");
+        let location = |status: Value| json!({ "kind": "BackupStorageLocation", "status": status });
+        assert_eq!(is_ready(&location(json!({ "phase": "Available" }))), Ok(()));
+        assert!(
+            is_ready(&location(Value::Null))
+                .unwrap_err()
+                .contains("not looked")
+        );
+        let away = location(json!({ "phase": "Unavailable", "message": "no route" }));
+        assert!(is_ready(&away).unwrap_err().contains("no route"));
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{LifecycleError, shipped};
 use crate::{
     api::{ApiClient, ApiError, ListRequest},
+    jobs::list,
     schedule::{NAMESPACE, kind, objects::APP, path_of},
 };
 
@@ -34,7 +35,7 @@ fn rank(object: &Value) -> u8 {
         Some("MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => 0,
         Some("ValidatingAdmissionPolicyBinding") => 1,
         Some("ValidatingAdmissionPolicy") => 2,
-        Some("Deployment") => 3,
+        Some("Deployment" | "DaemonSet") => 3,
         Some("Namespace") => 5,
         Some("CustomResourceDefinition") => 6,
         _ => 4,
@@ -81,23 +82,57 @@ impl<'a> Removal<'a> {
                 self.remove_rights(&mut gone).await?;
                 rights_are_gone = true;
             }
-            let (path, what) = (path_of(&object), shipped::describe(&object));
-            let is_there = match self.api.get(&path).await {
-                Ok(found) => found.is_some(),
-                // Where a kind is not served there is no object of it.
-                Err(error) if error.is_not_found() => false,
-                Err(error) => return Err(error.into()),
-            };
-            if !is_there {
-                continue;
-            }
-            self.delete(&path).await?;
-            if rank(&object) != 4 {
-                self.wait_until_gone(&path, &what).await?;
-            }
-            gone(&what);
+            self.remove_one(&object, &mut gone).await?;
         }
         Ok(())
+    }
+
+    /// Removes one object, and waits where others depend on its end.
+    pub(super) async fn remove_one(
+        &self,
+        object: &Value,
+        gone: &mut impl FnMut(&str),
+    ) -> Result<(), LifecycleError> {
+        let (path, what) = (path_of(object), shipped::describe(object));
+        let is_there = match self.api.get(&path).await {
+            Ok(found) => found.is_some(),
+            // Where a kind is not served there is no object of it.
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_there {
+            return Ok(());
+        }
+        self.delete(&path).await?;
+        if rank(object) != 4 {
+            self.wait_until_gone(&path, &what).await?;
+        }
+        gone(&what);
+        Ok(())
+    }
+
+    /// Waits until no pod is left that matches.
+    pub(super) async fn wait_for_pods(&self, namespace: &str, selector: &str) -> Result<(), LifecycleError> {
+        let begun = Instant::now();
+        loop {
+            let pods = list(self.api, "", "pods", "Pod", Some(namespace), selector).await?;
+            let Some(pod) = pods.first() else {
+                return Ok(());
+            };
+            if begun.elapsed() > self.patience {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                return Err(LifecycleError::Late {
+                    what: format!("the end of Pod {namespace}/{name}"),
+                    why: why_it_stays(pod),
+                    seconds: self.patience.as_secs(),
+                });
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    pub(super) fn api(&self) -> &ApiClient {
+        self.api
     }
 
     /// Cluster-wide rights that were made with schedules, runs and retention.

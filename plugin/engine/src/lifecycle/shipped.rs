@@ -97,11 +97,16 @@ impl Component {
     }
 }
 
+/// A file of `manifests/` with its name.
 macro_rules! manifest {
     ($name:literal) => {
-        ($name, include_str!(concat!("../../../../manifests/", $name)))
+        (
+            $name,
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/", $name)),
+        )
     };
 }
+pub(super) use manifest;
 
 const GROUND: (&str, &str) = manifest!("webhook/namespace.yaml");
 
@@ -152,6 +157,11 @@ pub fn objects(wanted: &Wanted) -> Result<Vec<Shipped>, LifecycleError> {
     for object in &mut objects {
         with_image(object, wanted);
     }
+    Ok(in_stages(objects))
+}
+
+/// Objects in the order in which they are written, each once.
+pub(super) fn in_stages(mut objects: Vec<Value>) -> Vec<Shipped> {
     let mut seen = BTreeSet::new();
     objects.retain(|object| seen.insert(describe(object)));
     let mut shipped: Vec<Shipped> = objects
@@ -162,7 +172,7 @@ pub fn objects(wanted: &Wanted) -> Result<Vec<Shipped>, LifecycleError> {
         })
         .collect();
     shipped.sort_by_key(|shipped| (shipped.stage, rank(&shipped.object)));
-    Ok(shipped)
+    shipped
 }
 
 /// Everything that could have been installed, whatever was.
@@ -182,7 +192,7 @@ pub fn everything() -> Result<Vec<Value>, LifecycleError> {
         .collect())
 }
 
-fn read((name, text): (&str, &str)) -> Result<Vec<Value>, LifecycleError> {
+pub(super) fn read((name, text): (&str, &str)) -> Result<Vec<Value>, LifecycleError> {
     serde_saphyr::from_multiple(text).map_err(|error| LifecycleError::Manifest {
         name: name.to_owned(),
         reason: error.to_string(),
@@ -214,7 +224,9 @@ fn rank(object: &Value) -> u8 {
         Some("ServiceAccount") => 1,
         Some("ClusterRole" | "Role" | "Secret") => 2,
         Some("ClusterRoleBinding" | "RoleBinding" | "ValidatingAdmissionPolicy") => 3,
-        Some("Deployment" | "CronJob" | "ValidatingAdmissionPolicyBinding") => 5,
+        Some("Deployment" | "DaemonSet" | "CronJob" | "ValidatingAdmissionPolicyBinding") => 5,
+        // Its state is what a server says that runs.
+        Some("BackupStorageLocation") => 6,
         _ => 4,
     }
 }

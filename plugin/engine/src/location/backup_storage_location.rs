@@ -4,10 +4,13 @@
 //! would use with them. Nothing is looked up here. Settings that change where or how bytes lie and that we do not
 //! have are refused by name; a guess would read or write the wrong place.
 
-use serde_json::Value;
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
 
 use super::redacted::Redacted;
-use super::s3::{CredentialsFrom, Encryption, S3Location, bucket_fault, endpoint_fault, prefix_fault};
+use super::s3::{
+    Checksum, CredentialsFrom, Encryption, S3Location, bucket_fault, endpoint_fault, prefix_fault,
+};
 use super::{Location, LocationError, url};
 
 /// Keys of `spec.config` that are understood.
@@ -69,6 +72,66 @@ pub fn from_backup_storage_location(
         location.credentials = CredentialsFrom::ProfileText(Redacted::new(text));
     }
     Ok(Location::S3(Box::new(location)))
+}
+
+/// The `spec` by which Velero uses the same place, without credentials. `ca` are the certificates to trust.
+///
+/// # Errors
+/// [`LocationError::BackupStorageLocation`] for a folder, which Velero cannot use.
+pub fn to_backup_storage_location(location: &Location, ca: Option<&[u8]>) -> Result<Value, LocationError> {
+    let Location::S3(s3) = location else {
+        return Err(fail(
+            "objectStorage",
+            "Velero writes to buckets only, and this is a folder".into(),
+        ));
+    };
+    let mut config = serde_json::Map::new();
+    let mut set = |key: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            config.insert(key.to_owned(), value.into());
+        }
+    };
+    // Velero asks AWS where the bucket is; a server of one's own has no answer to that.
+    let region = s3
+        .region
+        .as_deref()
+        .or_else(|| s3.endpoint.is_some().then_some("us-east-1"));
+    set("region", region);
+    set("s3Url", s3.endpoint.as_deref());
+    set("s3ForcePathStyle", s3.uses_path_style().then_some("true"));
+    set("profile", s3.profile.as_deref());
+    set(
+        "insecureSkipTLSVerify",
+        s3.insecure_skip_tls_verify.then_some("true"),
+    );
+    set("tagging", s3.tagging.as_deref());
+    match &s3.encryption {
+        Encryption::BucketDefault => {}
+        Encryption::Aes256 => set("serverSideEncryption", Some("AES256")),
+        Encryption::Kms { key: None } => set("serverSideEncryption", Some("aws:kms")),
+        Encryption::Kms { key: Some(key) } => set("kmsKeyId", Some(key)),
+    }
+    match &s3.checksum {
+        // As the AWS SDK does by itself for AWS; many others refuse checksums.
+        Checksum::Auto => set("checksumAlgorithm", (!s3.is_aws()).then_some("")),
+        Checksum::Off => set("checksumAlgorithm", Some("")),
+        Checksum::Algorithm(name) => set("checksumAlgorithm", Some(name)),
+    }
+    let mut store = json!({ "bucket": s3.bucket });
+    if !s3.prefix.is_empty() {
+        store["prefix"] = s3.prefix.as_str().into();
+    }
+    if let Some(pem) = ca.or(s3.ca_pem.as_deref()) {
+        store["caCert"] = json!(ByteString(pem.to_vec()));
+    }
+    let mut spec = json!({ "provider": "aws", "objectStorage": store });
+    if !config.is_empty() {
+        spec["config"] = config.into();
+    }
+    if s3.read_only {
+        spec["accessMode"] = "ReadOnly".into();
+    }
+    Ok(spec)
 }
 
 fn config(location: &mut S3Location, config: &Value) -> Result<(), LocationError> {
@@ -154,39 +217,18 @@ fn fail(field: &str, reason: String) -> LocationError {
     }
 }
 
-/// Standard base64, as JSON carries bytes.
+/// Standard base64, as Kubernetes writes bytes; blanks between digits are passed over.
 pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if !digits.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = digits.iter().rev().take_while(|byte| **byte == b'=').count();
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3);
-    let (mut bits, mut held) = (0_u32, 0);
-    for digit in digits.get(..digits.len().checked_sub(padding.min(2))?)? {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xFF).ok()?);
-        }
-    }
-    Some(bytes)
+    let digits: String = text.split_ascii_whitespace().collect();
+    serde_json::from_value(digits.into())
+        .ok()
+        .map(|ByteString(bytes)| bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::s3::Checksum;
     use super::*;
 
     fn convert(spec: &Value, credentials: Option<&[u8]>) -> Result<S3Location, LocationError> {
@@ -258,8 +300,41 @@ mod tests {
     }
 
     #[test]
+    fn what_velero_is_told_means_the_same_place() {
+        for url in [
+            "s3://b",
+            "s3://b/p?region=eu-central-1",
+            "s3://b/p/q?endpoint=http://127.0.0.1:9000&region=r&path-style=true",
+            "s3://b?endpoint=https://s3.local&region=r&checksum=CRC32C&profile=x&tagging=a%3Db",
+            "s3://b?region=r&checksum=off&sse=AES256",
+            "s3://b?region=r&sse=aws:kms",
+            "s3://b?region=r&sse=aws:kms&kms-key-id=k",
+            "s3://b?region=r&read-only=true",
+        ] {
+            let wanted = url::parse(url).unwrap();
+            let spec = to_backup_storage_location(&wanted, Some(b"PEM")).unwrap();
+            let Location::S3(mut wanted) = wanted else {
+                unreachable!("{url}")
+            };
+            let read = convert(&spec, None).unwrap();
+            // What is a default of ours is said to Velero, whose default differs.
+            wanted.ca_pem = Some(b"PEM".to_vec());
+            wanted.path_style = read.path_style;
+            wanted.checksum = match wanted.checksum {
+                Checksum::Auto if !wanted.is_aws() => Checksum::Off,
+                other => other,
+            };
+            assert_eq!(read, *wanted, "{url}: {spec:#}");
+            assert_eq!(read.uses_path_style(), wanted.uses_path_style(), "{url}");
+        }
+        let folder = url::parse("file:///srv").unwrap();
+        assert!(to_backup_storage_location(&folder, None).is_err());
+    }
+
+    #[test]
     fn base64_as_kubernetes_writes_it() {
-        let table: [(&str, Option<&[u8]>); 7] = [
+        let table: [(&str, Option<&[u8]>); 8] = [
+            ("QU\nJD ", Some(b"ABC")),
             ("", Some(b"")),
             ("QQ==", Some(b"A")),
             ("QUI=", Some(b"AB")),

@@ -104,6 +104,11 @@ pub fn choose(
     }
 }
 
+/// The location of Velero's that is a place: same store, bucket and prefix.
+pub fn at<'a>(place: &Location, found: &'a [BackupStorageLocation]) -> Option<&'a BackupStorageLocation> {
+    found.iter().find(|location| fits(Wanted::Place(place), location))
+}
+
 fn rank(health: &Health) -> u8 {
     match health {
         Health::Lives { .. } => 0,
