@@ -26,3 +26,4 @@ pub mod store;
 pub mod sts;
 pub mod velero;
 pub mod webhook;
+pub mod zoo;

@@ -19,6 +19,7 @@ pub mod overview;
 pub mod parts;
 mod process;
 pub mod progress;
+pub mod repository;
 pub mod restore;
 pub mod schedule;
 pub mod spool;

@@ -18,6 +18,7 @@ pub mod item;
 pub mod keep;
 pub mod layout;
 pub mod member;
+pub mod mover;
 pub mod name;
 pub mod note;
 pub mod outcome;

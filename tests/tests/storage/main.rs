@@ -12,5 +12,6 @@ mod environment;
 mod faults;
 mod proxies;
 mod refusals;
+mod repository;
 mod subjects;
 mod web_identity;

@@ -1,0 +1,168 @@
+//! Volume data in restic's format: one repository for each namespace of a source cluster, as Velero lays them.
+//!
+//! In come a place for files ([`Files`]), a password and folders; out go snapshots, and folders as they were. The format is
+//! rustic_core's; what it leaves to its callers is here: locks that restic understands ([`lock`]), errors that it only logs
+//! ([`source`], [`backend`]), and a race of two first writers. All but [`lock`] is synchronous, since rustic_core is: call it
+//! through [`tokio::task::spawn_blocking`].
+//!
+//! Later code may rely on: a snapshot is visible only when every byte that it names is stored; whatever could not be read
+//! is counted and named in what comes back; nothing is written without a lock; the real restic reads what was written
+//! (a test checks it out with `restic check --read-data`).
+
+mod back_up;
+mod backend;
+mod check;
+mod error;
+mod files;
+mod lock;
+mod maintain;
+mod restore;
+mod snapshot;
+mod source;
+
+use std::sync::Arc;
+
+use rustic_core::{
+    ConfigOptions, Credentials, KeyOptions, OpenStatus, RepositoryBackends, RepositoryOptions,
+    repofile::MasterKey,
+};
+use tokio::runtime::Handle;
+
+use self::backend::{Backend, Faults};
+pub use self::{
+    back_up::Source,
+    check::{Depth, Findings},
+    error::RepositoryError,
+    files::{BucketFiles, File, Files, FilesError},
+    lock::{Lock, Mode},
+    maintain::Pruned,
+    restore::Target,
+    snapshot::{Root, Snapshot, Tags},
+};
+
+/// Biggest pack that is aimed at, in bytes: what a writer holds in memory several times over.
+const LARGEST_PACK: u64 = 32 << 20;
+
+/// An opened repository.
+pub struct Repository {
+    rustic: rustic_core::Repository<OpenStatus>,
+    files: Arc<dyn Files>,
+    faults: Arc<Faults>,
+    is_new: bool,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository")
+            .field("place", &self.files.describe())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Opens what is there.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotThere`], [`RepositoryError::WrongPassword`], what the place says.
+    pub fn open(files: Arc<dyn Files>, password: &str, handle: &Handle) -> Result<Self, RepositoryError> {
+        let (unopened, faults) = attach(&files, handle)?;
+        let there = unopened
+            .config_id()
+            .map_err(|error| RepositoryError::of(&files, &faults, &error))?;
+        if there.is_none() {
+            return Err(RepositoryError::NotThere {
+                place: files.describe(),
+            });
+        }
+        let rustic = unopened.open(&Credentials::password(password)).map_err(|error| {
+            if error.is_incorrect_password() {
+                RepositoryError::WrongPassword {
+                    place: files.describe(),
+                }
+            } else {
+                RepositoryError::of(&files, &faults, &error)
+            }
+        })?;
+        Ok(Self {
+            rustic,
+            files,
+            faults,
+            is_new: false,
+        })
+    }
+
+    /// Opens what is there, or makes it. Of two who make it at once, one makes it and both open that.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_or_create(
+        files: &Arc<dyn Files>,
+        password: &str,
+        handle: &Handle,
+    ) -> Result<Self, RepositoryError> {
+        match Self::open(Arc::clone(files), password, handle) {
+            Err(RepositoryError::NotThere { .. }) => {}
+            other => return other,
+        }
+        let (unopened, faults) = attach(files, handle)?;
+        let options = ConfigOptions::default()
+            .set_version(2_u32)
+            .set_datapack_size_limit(bytesize(LARGEST_PACK))
+            .set_treepack_size_limit(bytesize(LARGEST_PACK));
+        match unopened.init(&Credentials::password(password), &KeyOptions::default(), &options) {
+            Ok(rustic) => Ok(Self {
+                rustic,
+                files: Arc::clone(files),
+                faults,
+                is_new: true,
+            }),
+            Err(_) if faults.was_beaten() => {
+                // A key of ours opens nothing: what it wraps is not what the other one's files are encrypted with.
+                faults.take_back_keys(files, handle)?;
+                Self::open(Arc::clone(files), password, handle)
+            }
+            Err(error) => Err(RepositoryError::of(files, &faults, &error)),
+        }
+    }
+
+    /// Whether it was made just now.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Where it is, for messages.
+    pub fn place(&self) -> String {
+        self.files.describe()
+    }
+
+    /// What its files are encrypted with; it opens everything.
+    pub(crate) fn master_key(&self) -> MasterKey {
+        self.rustic.key()
+    }
+
+    /// The place of its files.
+    pub fn files(&self) -> &Arc<dyn Files> {
+        &self.files
+    }
+
+    fn fail(&self, error: &rustic_core::RusticError) -> RepositoryError {
+        RepositoryError::of(&self.files, &self.faults, error)
+    }
+}
+
+fn bytesize(bytes: u64) -> bytesize::ByteSize {
+    bytesize::ByteSize(bytes)
+}
+
+type Unopened = rustic_core::Repository<()>;
+
+fn attach(files: &Arc<dyn Files>, handle: &Handle) -> Result<(Unopened, Arc<Faults>), RepositoryError> {
+    let faults = Arc::new(Faults::default());
+    let backend = Backend::new(Arc::clone(files), handle.clone(), Arc::clone(&faults));
+    let backends = RepositoryBackends::new(Arc::new(backend), None);
+    // A cache on a disk of somebody's would outlive the run.
+    let options = RepositoryOptions::default().no_cache(true);
+    let unopened = rustic_core::Repository::new(&options, &backends)
+        .map_err(|error| RepositoryError::of(files, &faults, &error))?;
+    Ok((unopened, faults))
+}

@@ -1,0 +1,57 @@
+//! Whether a repository is whole, as deep as is asked for.
+//!
+//! In comes a depth; out go findings, a line each. At every depth indexes, trees and the presence of packs are looked at; with
+//! data, packs are read, decrypted and hashed.
+
+use rustic_core::{CheckOptions, ReadSubsetOption};
+
+use super::{Repository, RepositoryError};
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Depth {
+    /// Structure alone.
+    Structure,
+    /// About so many of a hundred bytes of data, chosen at random.
+    Percent(f64),
+    /// All of it.
+    Data,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What is damaged.
+    pub errors: Vec<String>,
+    /// What is odd and hurts nothing.
+    pub warnings: Vec<String>,
+}
+
+impl Repository {
+    /// Looks.
+    ///
+    /// # Errors
+    /// When it cannot be looked at; damage is in the result.
+    pub fn check(self, depth: Depth) -> Result<Findings, RepositoryError> {
+        let subset = match depth {
+            Depth::Percent(percent) => ReadSubsetOption::Percentage(percent),
+            Depth::Structure | Depth::Data => ReadSubsetOption::All,
+        };
+        let options = CheckOptions::default()
+            .read_data(depth != Depth::Structure)
+            .read_data_subset(subset);
+        let found = self.rustic.check(options).map_err(|error| self.fail(&error))?;
+        let mut findings = Findings::default();
+        for (level, error) in found.0 {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default().to_owned();
+            // Its two levels are not public; their names are.
+            if format!("{level:?}") == "Error" {
+                findings.errors.push(line);
+            } else {
+                findings.warnings.push(line);
+            }
+        }
+        Ok(findings)
+    }
+}

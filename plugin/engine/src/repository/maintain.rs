@@ -1,0 +1,62 @@
+//! Snapshots are forgotten, and what none needs any more is removed.
+//!
+//! Forgetting removes the snapshot's own file alone. Pruning is in two steps, a run apart: packs that nothing needs are
+//! marked, and go with the first run a day later, so that a writer who has begun before the mark loses nothing.
+
+use rustic_core::{PruneOptions, repofile::SnapshotId};
+
+use super::{Repository, RepositoryError};
+
+/// What a prune came to, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Held by packs that were removed now.
+    pub removed: u64,
+    /// Of packs that were marked and go later.
+    pub marked: u64,
+    /// Written again, to get at what lay beside it.
+    pub repacked: u64,
+}
+
+impl Repository {
+    /// Removes snapshots; one that is not there is no error.
+    ///
+    /// # Errors
+    /// What the place says.
+    pub fn forget(&self, ids: &[String]) -> Result<(), RepositoryError> {
+        let there = self.snapshots()?;
+        let ids: Vec<SnapshotId> = ids
+            .iter()
+            .filter(|id| there.iter().any(|snapshot| snapshot.id == **id))
+            .filter_map(|id| id.parse().ok())
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.rustic
+            .delete_snapshots(&ids)
+            .map_err(|error| self.fail(&error))
+    }
+
+    /// Removes what no snapshot needs. Whoever calls holds the exclusive lock.
+    ///
+    /// # Errors
+    /// What the place says; then nothing that a snapshot needs is gone.
+    pub fn prune(&self) -> Result<Pruned, RepositoryError> {
+        let options = PruneOptions::default();
+        let plan = self
+            .rustic
+            .prune_plan(&options)
+            .map_err(|error| self.fail(&error))?;
+        let sizes = plan.stats.size_sum();
+        let pruned = Pruned {
+            removed: plan.stats.size_to_delete.remove,
+            marked: sizes.remove,
+            repacked: sizes.repack,
+        };
+        self.rustic
+            .prune(&options, plan)
+            .map_err(|error| self.fail(&error))?;
+        Ok(pruned)
+    }
+}
