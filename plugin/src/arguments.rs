@@ -25,6 +25,7 @@ pub(crate) mod list;
 pub(crate) mod location;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod mover;
 pub(crate) mod pods;
 pub(crate) mod policy;
 pub(crate) mod restore;
@@ -86,6 +87,7 @@ pub(crate) enum Command {
     Status(status::Status),
     Doctor(status::Doctor),
     Metrics(metrics::Metrics),
+    Mover(mover::Mover),
     Version(version::Version),
     Completion(completion::Completion),
 }

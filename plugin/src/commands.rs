@@ -24,6 +24,7 @@ mod location;
 mod logs;
 mod metrics;
 mod modifiers;
+mod mover;
 mod plan;
 mod policy;
 mod preview;
@@ -37,6 +38,7 @@ mod upgrade;
 mod velero;
 mod verify;
 mod version;
+mod volume_data;
 mod volumes;
 
 use std::{io, time::Duration};
@@ -205,6 +207,7 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::DefaultLocation { name } => location::default(session, name.as_deref()),
         Command::RemoveLocation { name } => location::remove(session, &name),
         Command::Cluster(request) => Box::pin(cluster::run(session, *request)).await,
+        Command::Mover(command) => mover::run(command).await,
         Command::ServeMetrics { bind, interval } => Box::pin(metrics::serve(session, bind, interval)).await,
         Command::Enable(request) => Box::pin(enable::run(session, *request)).await,
         Command::Upgrade { image } => Box::pin(upgrade::run(session, image)).await,

@@ -56,6 +56,7 @@ use crate::arguments::{
     list::SortBy,
     location::LocationCommand,
     metrics::MetricsCommand,
+    mover::MoverCommand,
     restores::RestoresCommand,
     schedule::ScheduleCommand,
     volumes::VolumesCommand,
@@ -192,6 +193,7 @@ pub(crate) enum Command {
         name: String,
     },
     Cluster(Box<ClusterRequest>),
+    Mover(MoverCommand),
     ServeMetrics {
         bind: SocketAddr,
         interval: Duration,
@@ -427,6 +429,7 @@ fn meaning(
         Typed::Cluster(typed) => {
             Command::Cluster(Box::new(cluster::parse(typed.command, global, environment)?))
         }
+        Typed::Mover(typed) => Command::Mover(typed.command),
         Typed::Metrics(typed) => {
             let MetricsCommand::Serve { bind, interval } = typed.command;
             let parsed = fields::duration("--interval", &interval)?.0;

@@ -11,6 +11,7 @@ mod follow;
 mod inventory;
 mod pack;
 pub(crate) mod publish;
+pub(crate) mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,6 +24,7 @@ use velero_model::{
     outcome::Outcome, phase::Phase, source::Source, time,
 };
 
+pub use self::volumes::Volumes;
 use self::{
     collect::{Collector, Findings, Sink, Stopped},
     inventory::Inventory,
@@ -62,6 +64,8 @@ pub struct BackupRequest {
     pub tool_version: String,
     /// Lists at the same time.
     pub lists_in_flight: usize,
+    /// Volumes whose data is stored too; none where only manifests are.
+    pub volumes: Option<Volumes>,
 }
 
 /// What a backup came to: the one source of table, JSON, phase and exit code.
@@ -294,6 +298,24 @@ async fn write(
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<Summary, BackupError> {
+    let moved = match &request.volumes {
+        Some(volumes) => {
+            let stage = volumes::Stage {
+                api,
+                bucket,
+                backup: request.name.as_str(),
+                velero_namespace: &request.velero_namespace,
+                storage_location: &request.storage_location,
+                progress,
+                cancel,
+            };
+            volumes::run(&stage, volumes).await
+        }
+        None => volumes::Moved::default(),
+    };
+    if cancel.is_cancelled() {
+        return Err(BackupError::Interrupted);
+    }
     let keys = BackupKeys(&request.name);
     let put = Put::if_absent().locked_until(request.lock_until).deferred();
     let upload = bucket.upload(&keys.tarball(), put.clone()).await?;
@@ -331,12 +353,15 @@ async fn write(
         .map(|outcome| outcome.kind.clone())
         .collect();
     let source = source(request, &inventory, run_id);
-    let outcome = describe::outcome(inventory, findings, reasons, source, started, completed);
+    let mut outcome = describe::outcome(inventory, findings, reasons, source, started, completed);
+    describe::with_volumes(&mut outcome, moved.account);
     let mut publisher = Publisher::new(bucket, keys, put);
     let account = Account {
         log: &describe::log(request, &outcome),
         results: &describe::results(&outcome),
         outcome: &outcome,
+        pod_volume_backups: &moved.pod_volume_backups,
+        volume_infos: &moved.volume_infos,
     };
     publisher.side_files(written, kinds, account).await?;
     let backup = describe::backup(request, &outcome, started, completed);

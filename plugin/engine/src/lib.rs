@@ -15,6 +15,7 @@ pub mod diff;
 pub mod jobs;
 pub mod lifecycle;
 pub mod location;
+pub mod mover;
 pub mod overview;
 pub mod parts;
 mod process;

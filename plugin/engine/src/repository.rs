@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod lock;
 mod maintain;
+mod meter;
 mod restore;
 mod snapshot;
 mod source;
@@ -36,6 +37,7 @@ pub use self::{
     files::{BucketFiles, File, Files, FilesError},
     lock::{Lock, Mode},
     maintain::Pruned,
+    meter::Meter,
     restore::Target,
     snapshot::{Root, Snapshot, Tags},
 };
@@ -48,6 +50,7 @@ pub struct Repository {
     rustic: rustic_core::Repository<OpenStatus>,
     files: Arc<dyn Files>,
     faults: Arc<Faults>,
+    meter: Meter,
     is_new: bool,
 }
 
@@ -65,7 +68,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::NotThere`], [`RepositoryError::WrongPassword`], what the place says.
     pub fn open(files: Arc<dyn Files>, password: &str, handle: &Handle) -> Result<Self, RepositoryError> {
-        let (unopened, faults) = attach(&files, handle)?;
+        let (unopened, faults, meter) = attach(&files, handle)?;
         let there = unopened
             .config_id()
             .map_err(|error| RepositoryError::of(&files, &faults, &error))?;
@@ -87,6 +90,7 @@ impl Repository {
             rustic,
             files,
             faults,
+            meter,
             is_new: false,
         })
     }
@@ -104,7 +108,7 @@ impl Repository {
             Err(RepositoryError::NotThere { .. }) => {}
             other => return other,
         }
-        let (unopened, faults) = attach(files, handle)?;
+        let (unopened, faults, meter) = attach(files, handle)?;
         let options = ConfigOptions::default()
             .set_version(2_u32)
             .set_datapack_size_limit(bytesize(LARGEST_PACK))
@@ -114,6 +118,7 @@ impl Repository {
                 rustic,
                 files: Arc::clone(files),
                 faults,
+                meter,
                 is_new: true,
             }),
             Err(_) if faults.was_beaten() => {
@@ -128,6 +133,11 @@ impl Repository {
     /// Whether it was made just now.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// How far its work is.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// Where it is, for messages.
@@ -150,19 +160,29 @@ impl Repository {
     }
 }
 
+/// A password that nobody guesses: 244 random bits as 64 hexadecimal digits.
+pub fn new_password() -> String {
+    let half = || uuid::Uuid::new_v4().simple().to_string();
+    format!("{}{}", half(), half())
+}
+
 fn bytesize(bytes: u64) -> bytesize::ByteSize {
     bytesize::ByteSize(bytes)
 }
 
 type Unopened = rustic_core::Repository<()>;
 
-fn attach(files: &Arc<dyn Files>, handle: &Handle) -> Result<(Unopened, Arc<Faults>), RepositoryError> {
+fn attach(
+    files: &Arc<dyn Files>,
+    handle: &Handle,
+) -> Result<(Unopened, Arc<Faults>, Meter), RepositoryError> {
     let faults = Arc::new(Faults::default());
     let backend = Backend::new(Arc::clone(files), handle.clone(), Arc::clone(&faults));
     let backends = RepositoryBackends::new(Arc::new(backend), None);
     // A cache on a disk of somebody's would outlive the run.
     let options = RepositoryOptions::default().no_cache(true);
-    let unopened = rustic_core::Repository::new(&options, &backends)
+    let meter = Meter::default();
+    let unopened = rustic_core::Repository::new_with_progress(&options, &backends, meter.clone())
         .map_err(|error| RepositoryError::of(files, &faults, &error))?;
-    Ok((unopened, faults))
+    Ok((unopened, faults, meter))
 }

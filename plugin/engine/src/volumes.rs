@@ -7,5 +7,6 @@
 pub mod apply;
 mod kind;
 mod look;
+pub mod moves;
 
 pub use self::look::{Facts, Missing, PodHead, Within, look, pod_names, pods, pods_named, policy_names};

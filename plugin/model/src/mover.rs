@@ -104,9 +104,6 @@ pub struct Request {
     /// Text of an AWS credentials file for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub credentials: Option<String>,
-    /// Whether others in the same process hold the repository's lock already.
-    #[serde(default)]
-    pub is_locked: bool,
 }
 
 impl std::fmt::Debug for Request {
@@ -159,7 +156,6 @@ mod tests {
             password: "hunter2".into(),
             location: Some("s3://b".into()),
             credentials: Some("[default]\nhunter3".into()),
-            is_locked: false,
         };
         assert!(!format!("{request:?}").contains("hunter"));
         let text = serde_json::to_string(&request).unwrap();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 /// The first bytes of the SHA-256 of a text, as lower-case hexadecimal.
-pub(crate) fn sha256_start(text: &str, bytes: usize) -> String {
+pub fn sha256_start(text: &str, bytes: usize) -> String {
     Sha256::digest(text.as_bytes())
         .iter()
         .take(bytes)

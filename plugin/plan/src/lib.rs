@@ -9,7 +9,7 @@ pub mod compare;
 pub mod cron;
 pub mod disposition;
 pub mod glob;
-mod hash;
+pub mod hash;
 pub mod human;
 pub mod kinds;
 pub mod ownership;

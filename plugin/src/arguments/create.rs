@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{pods::InClusterFlags, retention::KeepFlags, scope::ScopeFlags};
+use super::{mover::VolumeFlags, pods::InClusterFlags, retention::KeepFlags, scope::ScopeFlags};
 
 /// Back up the cluster, namespaces or labelled objects
 ///
@@ -37,6 +37,9 @@ pub(crate) struct Create {
     /// Begin later, by a time below this that is the same for a schedule every time and another in every cluster.
     #[arg(long, value_name = "DURATION", requires = "for_schedule")]
     pub(crate) jitter: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) volumes: VolumeFlags,
 
     #[command(flatten)]
     pub(crate) in_cluster: InClusterFlags,

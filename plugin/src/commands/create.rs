@@ -7,14 +7,14 @@ use std::{
 
 use backup_engine::{
     api::ApiClient,
-    backup::{self, BackupError, BackupRequest, Summary},
+    backup::{self, BackupError, BackupRequest, Summary, Volumes},
     velero::submit,
 };
 use backup_plan::{human, retention::Policy};
 use serde_json::json;
 use velero_model::{outcome::Outcome, time};
 
-use super::{in_cluster, preview, retention, velero};
+use super::{in_cluster, preview, retention, velero, volume_data};
 use crate::{
     arguments::global::{EngineWord, OutputFormat},
     engine::{self, Cluster, Engine},
@@ -27,6 +27,9 @@ use crate::{
 /// Lists at the same time: more do not make an API server faster.
 const LISTS_IN_FLIGHT: usize = 4;
 
+/// Runs in the cluster have no right to start movers.
+pub(super) const MANIFESTS_ONLY: &str = "--volume-method=none";
+
 /// Errors and warnings that the summary prints; all of them are in the backup.
 const SHOWN: usize = 20;
 
@@ -36,9 +39,9 @@ pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Fail
     };
     if let Some(run) = &request.in_cluster {
         let more = if request.name_is_made_up {
-            vec![request.name.to_string()]
+            vec![request.name.to_string(), MANIFESTS_ONLY.to_owned()]
         } else {
-            Vec::new()
+            vec![MANIFESTS_ONLY.to_owned()]
         };
         let work = in_cluster::Work {
             verb: "create",
@@ -61,7 +64,8 @@ pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Fail
         wait(session, &api, schedule, jitter).await?;
     }
     let begun = Instant::now();
-    let summary = make(session, &api, &request, opened, &what).await?;
+    let volumes = volume_data::of_backup(session, &api, &request, place, &opened.bucket).await?;
+    let summary = make(session, &api, &request, opened, &what, volumes).await?;
     show(session.common.output, &summary, begun.elapsed())?;
     let exit = Exit::of_phase(&summary.phase);
     match &request.schedule {
@@ -129,9 +133,11 @@ async fn make(
     request: &Create,
     opened: Opened,
     what: &str,
+    volumes: Option<Volumes>,
 ) -> Result<Summary, Failure> {
     let bucket = opened.bucket;
     let mut engine_request = engine_request(session, request, opened.name);
+    engine_request.volumes = volumes;
     let mut attempt = 1;
     loop {
         view::say(&format!(
@@ -175,6 +181,7 @@ pub(super) fn engine_request(session: &Session, request: &Create, storage_locati
         storage_location,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         lists_in_flight: LISTS_IN_FLIGHT,
+        volumes: None,
     }
 }
 

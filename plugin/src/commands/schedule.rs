@@ -156,6 +156,8 @@ fn words(request: &NewSchedule, location: &str) -> Vec<String> {
         "--engine=direct".to_owned(),
         "--yes".to_owned(),
         "--apply-retention".to_owned(),
+        // Its account may read and nothing else.
+        super::create::MANIFESTS_ONLY.to_owned(),
     ];
     words.extend(request.words.iter().cloned());
     if let Some(keep) = &request.keep {

@@ -1,7 +1,8 @@
 //! `create` as meant.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use backup_engine::volumes::moves::OptIn;
 use backup_plan::scope::Scope;
 use jiff::Timestamp;
 use velero_model::{
@@ -16,6 +17,8 @@ use crate::arguments::{
     create::{BackupFlags, Create as Typed},
     environment::Environment,
     global::Global,
+    mover::{VolumeFlags, VolumeMethod},
+    pods::PodFlags,
 };
 
 /// How long a backup is kept if nothing is said: Velero's own 30 days.
@@ -46,7 +49,24 @@ pub(crate) struct Create {
     pub(crate) jitter: Option<Duration>,
     /// To be done by a pod.
     pub(crate) in_cluster: Option<InCluster>,
+    /// Whether and how the data of volumes is stored.
+    pub(crate) volumes: Option<VolumeData>,
 }
+
+/// What is to become of volumes.
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeData {
+    pub(crate) opt_in: OptIn,
+    pub(crate) in_flight: usize,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) image: String,
+    pub(crate) image_pull_secret: Option<String>,
+    /// Longest time of one volume.
+    pub(crate) deadline: Duration,
+}
+
+/// Longest time of one volume unless --timeout says otherwise: Velero's own.
+const VOLUME_DEADLINE: Duration = Duration::from_hours(4);
 
 impl Create {
     /// Annotations of the backup, its counts among them.
@@ -85,6 +105,13 @@ pub(super) fn parse(
         .as_deref()
         .map(|text| fields::duration("--jitter", text))
         .transpose()?;
+    let volumes = volumes(
+        &typed.volumes,
+        &typed.in_cluster.pods,
+        typed.in_cluster.in_cluster,
+        global,
+        environment,
+    )?;
     let in_cluster = in_cluster::parse(typed.in_cluster, "create", environment)?;
     match (&in_cluster, &place) {
         (Some(_), Some(place)) => in_cluster::visible(place)?,
@@ -109,8 +136,58 @@ pub(super) fn parse(
         apply_retention: typed.apply_retention,
         jitter: jitter.map(|jitter| jitter.0),
         in_cluster,
+        volumes,
         ..made_up
     })
+}
+
+fn volumes(
+    typed: &VolumeFlags,
+    pods: &PodFlags,
+    in_cluster: bool,
+    global: &Global,
+    environment: &Environment,
+) -> Result<Option<VolumeData>, RequestError> {
+    if typed.volumes_in_flight == 0 {
+        return Err(RequestError::flag(
+            "--volumes-in-flight",
+            "0",
+            "give at least one",
+        ));
+    }
+    if typed.volume_method == VolumeMethod::Mover && in_cluster {
+        return Err(RequestError::flag(
+            "--volume-method",
+            "mover",
+            "a run in the cluster has no right to start movers; it stores manifests only",
+        ));
+    }
+    if typed.volume_method == VolumeMethod::None || in_cluster {
+        return match typed.default_volumes_to_fs_backup {
+            true => Err(RequestError::flag(
+                "--default-volumes-to-fs-backup",
+                "",
+                "it is about volumes, which --volume-method=none leaves out",
+            )),
+            false => Ok(None),
+        };
+    }
+    Ok(Some(VolumeData {
+        opt_in: if typed.default_volumes_to_fs_backup {
+            OptIn::AllButExcluded
+        } else {
+            OptIn::Listed
+        },
+        in_flight: typed.volumes_in_flight,
+        password_file: typed
+            .password
+            .repository_password_file
+            .as_ref()
+            .map(|file| environment.working_folder.join(file)),
+        image: in_cluster::image(pods),
+        image_pull_secret: pods.image_pull_secret.clone(),
+        deadline: fields::wait("--timeout", global.timeout.as_deref())?.unwrap_or(VOLUME_DEADLINE),
+    }))
 }
 
 /// A backup with a made-up name.
@@ -146,6 +223,7 @@ pub(super) fn parse_flags(
         keep: None,
         apply_retention: false,
         jitter: None,
+        volumes: None,
         in_cluster: None,
     })
 }

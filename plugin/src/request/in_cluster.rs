@@ -55,10 +55,15 @@ pub(crate) struct InCluster {
 
 pub(super) fn pods(typed: PodFlags, environment: &Environment) -> Pods {
     Pods {
-        image: typed.image.unwrap_or_else(|| IMAGE.to_owned()),
+        image: image(&typed),
         image_pull_secret: typed.image_pull_secret,
         credentials: credentials(typed.credentials, environment),
     }
+}
+
+/// The image of pods.
+pub(super) fn image(typed: &PodFlags) -> String {
+    typed.image.clone().unwrap_or_else(|| IMAGE.to_owned())
 }
 
 /// What a location in the cluster is to log in with.
@@ -77,6 +82,7 @@ pub(super) fn parse(
     environment: &Environment,
 ) -> Result<Option<InCluster>, RequestError> {
     let InClusterFlags { in_cluster, pods } = typed;
+    // Movers are pods too, in a backup as in a restore.
     if in_cluster {
         return Ok(Some(InCluster {
             pods: self::pods(pods, environment),
@@ -84,8 +90,6 @@ pub(super) fn parse(
         }));
     }
     let stray = [
-        ("--image", pods.image.is_some()),
-        ("--image-pull-secret", pods.image_pull_secret.is_some()),
         ("--credentials-file", pods.credentials.credentials_file.is_some()),
         ("--no-credentials", pods.credentials.no_credentials),
     ];

@@ -149,6 +149,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
             ClusterCommand::CarryOut { .. } => of("cluster carry-out", false, false, false, TEXT),
             ClusterCommand::Unprotect { .. } => of("cluster unprotect", true, false, false, EVERY),
         },
+        Typed::Mover(_) => of("mover", false, false, false, TEXT),
         Typed::Enable(_) => of("enable", false, false, true, EVERY),
         Typed::Upgrade(_) => of("upgrade", false, false, false, EVERY),
         Typed::Disable(_) => of("disable", false, false, false, EVERY),

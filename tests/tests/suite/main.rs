@@ -11,6 +11,7 @@ mod storage;
 mod velero_install;
 mod velero_node;
 mod velero_owned;
+mod volumes;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -164,6 +164,11 @@ enum Tried {
 }
 
 impl ApiClient {
+    /// The client below, for what is no request and answer: connections into pods.
+    pub(crate) fn kube(&self) -> kube::Client {
+        self.shared.client.clone()
+    }
+
     /// Prepares a connection. No request is made.
     ///
     /// # Errors

@@ -222,6 +222,33 @@ pub(super) fn results(outcome: &Outcome) -> Results {
 }
 
 /// The log in Velero's form.
+/// Adds what became of the volumes; what was said about claims is said anew.
+pub(super) fn with_volumes(outcome: &mut Outcome, volumes: velero_model::outcome::Volumes) {
+    if !volumes.data {
+        return;
+    }
+    let claims: u64 = outcome
+        .kinds
+        .iter()
+        .filter(|kind| kind.kind.resource_group() == "persistentvolumeclaims")
+        .map(|kind| kind.stored)
+        .sum();
+    let stored = volumes
+        .items
+        .iter()
+        .filter(|item| item.snapshot.is_some())
+        .count() as u64;
+    outcome
+        .warnings
+        .retain(|warning| !warning.ends_with("claims: manifests only, no data"));
+    if claims > stored {
+        outcome.warnings.push(format!(
+            "{stored} of {claims} claims with data; the others are opted in by no pod, or could not be read"
+        ));
+    }
+    outcome.volumes = volumes;
+}
+
 pub(super) fn log(request: &BackupRequest, outcome: &Outcome) -> String {
     let mut log = String::new();
     let at = |time: Option<Timestamp>| time.map(time::format).unwrap_or_default();

@@ -54,6 +54,8 @@ pub(super) struct Account<'a> {
     pub(super) log: &'a str,
     pub(super) results: &'a Results,
     pub(super) outcome: &'a Outcome,
+    pub(super) pod_volume_backups: &'a [serde_json::Value],
+    pub(super) volume_infos: &'a [serde_json::Value],
 }
 
 /// Puts the files of one backup and remembers their digests.
@@ -174,14 +176,17 @@ impl<'a> Publisher<'a> {
     fn small_files(&self, account: Account<'_>) -> Result<Vec<(String, Bytes)>, BackupError> {
         let results = serde_json::to_vec(account.results).map_err(BackupError::Document)?;
         let outcome = serde_json::to_vec(account.outcome).map_err(BackupError::Document)?;
+        let pod_volume_backups =
+            serde_json::to_vec(account.pod_volume_backups).map_err(BackupError::Document)?;
+        let volume_infos = serde_json::to_vec(account.volume_infos).map_err(BackupError::Document)?;
         let files = [
             (self.keys.logs(), account.log.as_bytes()),
             (self.keys.results(), &results),
             (self.keys.outcome(), &outcome),
-            (self.keys.pod_volume_backups(), b"[]"),
+            (self.keys.pod_volume_backups(), &pod_volume_backups),
             (self.keys.volume_snapshots(), b"[]"),
             (self.keys.item_operations(), b"[]"),
-            (self.keys.volume_info(), b"[]"),
+            (self.keys.volume_info(), &volume_infos),
         ];
         let compressed = files.into_iter().map(|(key, content)| {
             let body = gzip(content).map_err(BackupError::Spool)?;

@@ -20,7 +20,7 @@ pub enum Within {
 
 impl Within {
     /// The namespaces to ask for, `None` for all at once.
-    fn places(&self) -> Vec<Option<&str>> {
+    pub(super) fn places(&self) -> Vec<Option<&str>> {
         match self {
             Self::Everywhere => vec![None],
             Self::Namespaces(names) => names.iter().map(|name| Some(name.as_str())).collect(),

@@ -73,6 +73,8 @@ pub(super) async fn take(
         storage_location: "default".to_owned(),
         tool_version: worker.tool_version.to_owned(),
         lists_in_flight: LISTS_IN_FLIGHT,
+        // Its account may not start movers in a cluster that is going.
+        volumes: None,
     };
     let bucket = Arc::clone(&place.bucket);
     let made = backup::create(api, bucket, &request, worker.progress, worker.cancel);

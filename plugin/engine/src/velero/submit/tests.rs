@@ -63,6 +63,7 @@ fn request(scope: Scope) -> BackupRequest {
         storage_location: "default".into(),
         tool_version: "0".into(),
         lists_in_flight: 1,
+        volumes: None,
     }
 }
 

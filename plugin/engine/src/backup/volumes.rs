@@ -1,0 +1,311 @@
+//! The data of volumes: movers are started, several at a time, and what they stored is recorded.
+//!
+//! In comes what is to be read; out go the account, and the records by which Velero and others know the snapshots:
+//! PodVolumeBackups and volume infos. A volume that could not be read is an entry of the account with its error, and no
+//! reason for anything else to stop.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use velero_model::{
+    mover::{Request, Stored, Work},
+    outcome::{VolumeOutcome, Volumes as Account},
+    time,
+};
+
+use crate::{
+    api::ApiClient,
+    clock,
+    location::redacted::Redacted,
+    mover::{
+        self, MoverError,
+        objects::{FOLDER, Mover},
+    },
+    progress::Progress,
+    repository::BucketFiles,
+    storage::Bucket,
+    volumes::moves::Move,
+};
+
+/// Name of what moved the data, as records have it.
+pub(crate) const UPLOADER: &str = "restic";
+
+/// Files that are named in an error.
+const NAMED: usize = 3;
+
+/// Volumes to be read, and with what.
+#[derive(Debug, Clone)]
+pub struct Volumes {
+    /// The volumes.
+    pub moves: Vec<Move>,
+    /// What was asked for and is not read.
+    pub left: Vec<VolumeOutcome>,
+    /// Password of the repositories.
+    pub password: Redacted,
+    /// Image of movers.
+    pub image: String,
+    /// Secret to pull it with.
+    pub image_pull_secret: Option<String>,
+    /// Location that movers may use themselves, with credentials: what the cluster holds already.
+    pub direct: Option<(String, Option<Redacted>)>,
+    /// Movers at the same time.
+    pub in_flight: usize,
+    /// Longest time of one.
+    pub deadline: Duration,
+}
+
+/// What came of them.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    pub(super) account: Account,
+    /// PodVolumeBackups, for Velero's side file.
+    pub(super) pod_volume_backups: Vec<Value>,
+    /// Volume infos, for the other one.
+    pub(super) volume_infos: Vec<Value>,
+}
+
+/// What all movers of a backup share.
+pub(super) struct Stage<'a> {
+    pub(super) api: &'a ApiClient,
+    pub(super) bucket: &'a Arc<dyn Bucket>,
+    pub(super) backup: &'a str,
+    pub(super) velero_namespace: &'a str,
+    pub(super) storage_location: &'a str,
+    pub(super) progress: &'a Progress,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+/// Reads all of them.
+pub(super) async fn run(stage: &Stage<'_>, volumes: &Volumes) -> Moved {
+    let mut moved = Moved {
+        account: Account {
+            data: true,
+            items: volumes.left.clone(),
+        },
+        ..Moved::default()
+    };
+    let total = volumes.moves.len();
+    let under_way: Mutex<BTreeMap<String, (u64, u64)>> = Mutex::default();
+    let show = |name: &str, done: u64, of: u64| {
+        let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.insert(name.to_owned(), (done, of));
+        let bytes: u64 = under_way.values().map(|(done, _)| done).sum();
+        stage.progress.set_step(&format!(
+            "volumes: {} of {total}, {} read",
+            under_way.len(),
+            backup_plan::human::bytes(bytes)
+        ));
+    };
+    let mut all = futures::stream::iter(&volumes.moves)
+        .map(|found| {
+            let show = &show;
+            async move {
+                let started = clock::now();
+                let name = format!("{}/{}", found.namespace, found.claim);
+                let progress = |done: u64, of: u64| show(&name, done, of);
+                let done = one(stage, volumes, found, &progress).await;
+                (found, started, done)
+            }
+        })
+        .buffer_unordered(volumes.in_flight.max(1));
+    while let Some((found, started, done)) = all.next().await {
+        let ended = clock::now();
+        moved.account.items.push(outcome(found, &done));
+        if let Ok(stored) = &done {
+            moved
+                .pod_volume_backups
+                .push(pod_volume_backup(stage, found, stored, started, ended));
+        }
+        moved.volume_infos.push(volume_info(found, &done, started, ended));
+    }
+    drop(all);
+    moved.account.items.sort_by(|a, b| {
+        (&a.namespace, &a.claim, &a.pod, &a.volume).cmp(&(&b.namespace, &b.claim, &b.pod, &b.volume))
+    });
+    moved
+}
+
+/// One volume, by way of the location itself where that is allowed and works, else over the connection.
+async fn one(
+    stage: &Stage<'_>,
+    volumes: &Volumes,
+    found: &Move,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<Stored, MoverError> {
+    let as_application = is_restricted(stage.api, &found.namespace).await;
+    let mut direct = volumes.direct.clone();
+    loop {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let mover = Mover {
+            name: format!("kubectl-backup-mover-{}", id.get(..10).unwrap_or_default()),
+            namespace: found.namespace.clone(),
+            claim: found.claim.clone(),
+            node: Some(found.node.clone()).filter(|node| !node.is_empty()),
+            writes: false,
+            image: volumes.image.clone(),
+            image_pull_secret: volumes.image_pull_secret.clone(),
+            deadline: volumes.deadline,
+            belongs_to: stage.backup.to_owned(),
+            as_application: as_application.then(|| found.security_context.clone()),
+        };
+        let request = Request {
+            work: Work::BackUp {
+                folder: FOLDER.to_owned(),
+                tags: tags(stage, found),
+            },
+            repository: found.namespace.clone(),
+            password: volumes.password.reveal().to_owned(),
+            location: direct.as_ref().map(|(url, _)| url.clone()),
+            credentials: direct
+                .as_ref()
+                .and_then(|(_, text)| text.as_ref().map(|text| text.reveal().to_owned())),
+        };
+        let files = Arc::new(BucketFiles::of_namespace(
+            Arc::clone(stage.bucket),
+            &found.namespace,
+        ));
+        match mover::run(stage.api, &mover, request, files, progress, stage.cancel).await {
+            Ok(mover::Done::Stored(stored)) => return Ok(stored),
+            Ok(mover::Done::Written(_)) => {
+                return Err(MoverError::Failed {
+                    reason: "the mover did something else than it was asked for".to_owned(),
+                    is_unreachable: false,
+                });
+            }
+            Err(MoverError::Failed {
+                is_unreachable: true,
+                reason,
+            }) if direct.is_some() => {
+                stage.progress.note(format!(
+                    "pods in {} do not reach the location ({reason}); their files go through this program",
+                    found.namespace
+                ));
+                direct = None;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether Pod Security forbids root in a namespace; where that is not known it is tried.
+pub(crate) async fn is_restricted(api: &ApiClient, namespace: &str) -> bool {
+    let found = api.get(&format!("/api/v1/namespaces/{namespace}")).await;
+    let namespace: Value = match found {
+        Ok(Some(body)) => serde_json::from_slice(&body).unwrap_or_default(),
+        _ => Value::Null,
+    };
+    namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+}
+
+/// As Velero tags snapshots.
+fn tags(stage: &Stage<'_>, found: &Move) -> BTreeMap<String, String> {
+    [
+        ("backup", stage.backup),
+        ("ns", &found.namespace),
+        ("pod", &found.pod),
+        ("pod-uid", &found.pod_uid),
+        ("pvc-uid", &found.claim_uid),
+        ("volume", &found.volume),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+fn outcome(found: &Move, done: &Result<Stored, MoverError>) -> VolumeOutcome {
+    let mut outcome = VolumeOutcome {
+        namespace: found.namespace.clone(),
+        pod: Some(found.pod.clone()),
+        volume: Some(found.volume.clone()),
+        claim: Some(found.claim.clone()),
+        rule: UPLOADER.to_owned(),
+        snapshot: None,
+        bytes: 0,
+        new_bytes: 0,
+        failed_files: 0,
+        error: None,
+    };
+    match done {
+        Ok(stored) => {
+            let unread = &stored.trouble.unread;
+            outcome.snapshot = Some(stored.snapshot.clone());
+            outcome.bytes = stored.bytes;
+            outcome.new_bytes = stored.added;
+            outcome.failed_files = unread.count;
+            outcome.error = (unread.count > 0).then(|| {
+                let named: Vec<&str> = unread.first.iter().take(NAMED).map(String::as_str).collect();
+                format!(
+                    "{} files could not be read and are missing ({})",
+                    unread.count,
+                    named.join("; ")
+                )
+            });
+        }
+        Err(error) => outcome.error = Some(error.to_string()),
+    }
+    outcome
+}
+
+fn pod_volume_backup(
+    stage: &Stage<'_>,
+    found: &Move,
+    stored: &Stored,
+    started: Timestamp,
+    ended: Timestamp,
+) -> Value {
+    let id = stored.snapshot.get(..8).unwrap_or_default();
+    json!({
+        "apiVersion": "velero.io/v1", "kind": "PodVolumeBackup",
+        "metadata": {
+            "name": format!("{}-{id}", stage.backup), "namespace": stage.velero_namespace,
+            "labels": {
+                "velero.io/backup-name": velero_model::name::label_value(stage.backup), "velero.io/backup-uid": "",
+                "velero.io/pvc-uid": found.claim_uid,
+            },
+            "annotations": { "velero.io/pvc-name": found.claim },
+        },
+        "spec": {
+            "node": found.node,
+            "pod": { "kind": "Pod", "namespace": found.namespace, "name": found.pod, "uid": found.pod_uid },
+            "volume": found.volume,
+            "backupStorageLocation": stage.storage_location,
+            "repoIdentifier": format!("restic/{}", found.namespace),
+            "uploaderType": UPLOADER,
+            "tags": tags(stage, found),
+        },
+        "status": {
+            "phase": "Completed", "path": FOLDER, "snapshotID": stored.snapshot,
+            "startTimestamp": time::format(started), "completionTimestamp": time::format(ended),
+            "progress": { "totalBytes": stored.bytes, "bytesDone": stored.bytes },
+        },
+    })
+}
+
+fn volume_info(
+    found: &Move,
+    done: &Result<Stored, MoverError>,
+    started: Timestamp,
+    ended: Timestamp,
+) -> Value {
+    let stored = done.as_ref().ok();
+    json!({
+        "pvcName": found.claim, "pvcNamespace": found.namespace, "pvName": found.persistent_volume,
+        "backupMethod": "PodVolumeBackup", "snapshotDataMoved": false, "skipped": false,
+        "result": if stored.is_some() { "succeeded" } else { "failed" },
+        "startTimestamp": time::format(started), "completionTimestamp": time::format(ended),
+        "pvbInfo": {
+            "snapshotHandle": stored.map(|stored| stored.snapshot.as_str()).unwrap_or_default(),
+            "size": stored.map_or(0, |stored| stored.bytes),
+            "uploaderType": UPLOADER, "volumeName": found.volume, "podName": found.pod,
+            "podNamespace": found.namespace, "nodeName": found.node,
+            "Phase": if stored.is_some() { "Completed" } else { "Failed" },
+        },
+    })
+}

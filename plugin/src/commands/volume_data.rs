@@ -1,0 +1,253 @@
+//! What a backup needs to store the data of volumes: which ones, the password of their repositories, and the way there.
+//!
+//! In come the flags and the location; out goes what the engine is to do, or nothing where no volume is opted in. The
+//! password is looked for in the flag, the environment, the cluster (a Secret in our namespace) and the user's own folder, in
+//! that order; where there is none and no repository yet, one is made, kept in the last two, and printed once.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use backup_engine::{
+    api::{ApiClient, PatchKind},
+    backup::Volumes,
+    location::{Location, in_cluster, redacted::Redacted, s3::CredentialsFrom, url},
+    repository::new_password,
+    schedule::{NAMESPACE, Schedules},
+    storage::Bucket,
+    volumes::{Within, moves},
+};
+use backup_plan::{hash::sha256_start, kinds};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::Failure,
+    request::{Create, Place},
+    session::Session,
+    view::{self, count},
+};
+
+/// Variable with the password.
+const VARIABLE: &str = "KUBECTL_BACKUP_REPOSITORY_PASSWORD";
+
+/// Key of the Secret.
+const KEY: &str = "password";
+
+/// The volumes of a backup, with all that their movers need; `None` where there are none.
+pub(super) async fn of_backup(
+    session: &Session,
+    api: &ApiClient,
+    request: &Create,
+    place: &Place,
+    bucket: &Arc<dyn Bucket>,
+) -> Result<Option<Volumes>, Failure> {
+    let Some(wanted) = &request.volumes else {
+        return Ok(None);
+    };
+    let discovery = session.unless_interrupted(api.discover()).await?;
+    let kinds = kinds::choose(&discovery.kinds).taken;
+    let filter = request
+        .scope
+        .resolve(&kinds)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let within = match filter.named_namespaces() {
+        Some(names) => Within::Namespaces(names.into_iter().map(str::to_owned).collect()),
+        None => Within::Everywhere,
+    };
+    let planned = session
+        .unless_interrupted(moves::plan(api, &filter, &within, wanted.opt_in))
+        .await;
+    let (moves, left) = match planned {
+        Ok(planned) => planned,
+        // Who may not look at pods or claims has a backup without them, which says so.
+        Err(Failure::Api(error)) if error.is_forbidden() => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    if moves.is_empty() && left.is_empty() {
+        return Ok(None);
+    }
+    let password = if moves.is_empty() {
+        Redacted::new(String::new())
+    } else {
+        password(session, api, wanted.password_file.as_deref(), bucket, true).await?
+    };
+    view::say(&format!(
+        "volumes: {} to read by movers of image {}",
+        count(moves.len() as u64, "claim"),
+        wanted.image
+    ));
+    Ok(Some(Volumes {
+        moves,
+        left,
+        password,
+        image: wanted.image.clone(),
+        image_pull_secret: wanted.image_pull_secret.clone(),
+        direct: direct(session, api, place).await?,
+        in_flight: wanted.in_flight,
+        deadline: wanted.deadline,
+    }))
+}
+
+/// The location as the cluster holds it, which pods may use themselves.
+pub(super) async fn direct(
+    session: &Session,
+    api: &ApiClient,
+    place: &Place,
+) -> Result<Option<(String, Option<Redacted>)>, Failure> {
+    let (Place::Known { name, .. } | Place::Named { name, .. }) = place;
+    let found = match session
+        .unless_interrupted(Schedules::new(api).location(name))
+        .await
+    {
+        Ok(found) => found,
+        Err(Failure::Api(error)) if error.is_forbidden() => None,
+        Err(failure) => return Err(failure),
+    };
+    let Some(secret) = found else {
+        return Ok(None);
+    };
+    Ok(match in_cluster::from_secret(&secret)? {
+        Location::S3(s3) => {
+            let text = match &s3.credentials {
+                CredentialsFrom::ProfileText(text) => Some(text.clone()),
+                _ => None,
+            };
+            Some((url::print(&Location::S3(s3)), text))
+        }
+        Location::Folder(_) => None,
+    })
+}
+
+/// The password of a location's repositories; made where there are none and `may_make`.
+pub(super) async fn password(
+    session: &Session,
+    api: &ApiClient,
+    file: Option<&Path>,
+    bucket: &Arc<dyn Bucket>,
+    may_make: bool,
+) -> Result<Redacted, Failure> {
+    if let Some(file) = file {
+        let text = fs::read_to_string(file).map_err(|source| Failure::Local {
+            what: format!("password file {}", file.display()),
+            source,
+        })?;
+        return Ok(Redacted::new(text.trim_end_matches(['\r', '\n']).to_owned()));
+    }
+    if let Some(text) = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
+        return Ok(Redacted::new(text));
+    }
+    let place = bucket.describe();
+    let secret = secret_path(&place);
+    let in_cluster = match session.unless_interrupted(api.get(&secret)).await {
+        Ok(found) => found.and_then(|body| read_secret(&body)),
+        Err(Failure::Api(error)) if error.is_forbidden() || error.is_not_found() => None,
+        Err(failure) => return Err(failure),
+    };
+    if let Some(password) = in_cluster {
+        return Ok(password);
+    }
+    let own = own_file(session, &place);
+    if let Some(file) = &own {
+        match fs::read_to_string(file) {
+            Ok(text) => return Ok(Redacted::new(text.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(Failure::Local {
+                    what: format!("password file {}", file.display()),
+                    source,
+                });
+            }
+        }
+    }
+    let there = session.unless_interrupted(bucket.list_folders("restic/")).await?;
+    if !there.is_empty() || !may_make {
+        return Err(Failure::Refused(format!(
+            "the password of the volume repositories at {place} is not known here; give it with --repository-password-file, or as \
+             {VARIABLE}"
+        )));
+    }
+    let Some(own) = own else {
+        return Err(Failure::Refused(format!(
+            "a password for volume repositories would have to be kept, and neither HOME nor XDG_CONFIG_HOME is set; make one and \
+             give it with --repository-password-file, or as {VARIABLE}"
+        )));
+    };
+    let password = new_password();
+    keep(&own, &password).map_err(|source| Failure::Local {
+        what: format!("password file {}", own.display()),
+        source,
+    })?;
+    let kept_in_cluster = keep_in_cluster(session, api, &place, &password).await;
+    view::say(&format!(
+        "volume repositories at {place} get this password, kept in {}{}:\n  {password}\nwithout it nobody reads the data of \
+         volumes again: keep a copy where the cluster and this machine are not",
+        own.display(),
+        if kept_in_cluster {
+            " and in the cluster"
+        } else {
+            ""
+        },
+    ));
+    Ok(Redacted::new(password))
+}
+
+/// A place, short and without characters that names do not have.
+fn id(place: &str) -> String {
+    sha256_start(place, 6)
+}
+
+fn secret_path(place: &str) -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/secrets/repository-{}", id(place))
+}
+
+fn read_secret(body: &[u8]) -> Option<Redacted> {
+    let secret: Value = serde_json::from_slice(body).ok()?;
+    let bytes = BASE64_STANDARD.decode(secret["data"][KEY].as_str()?).ok()?;
+    String::from_utf8(bytes).ok().map(Redacted::new)
+}
+
+fn own_file(session: &Session, place: &str) -> Option<PathBuf> {
+    let folder = session.common.locations_file.as_ref()?.parent()?;
+    Some(folder.join("repository-passwords").join(id(place)))
+}
+
+fn keep(file: &Path, password: &str) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    writeln!(file, "{password}")?;
+    file.sync_all()
+}
+
+/// Beside our parts, where those are there and this user may write to them.
+async fn keep_in_cluster(session: &Session, api: &ApiClient, place: &str, password: &str) -> bool {
+    let name = format!("repository-{}", id(place));
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {
+            "name": name, "namespace": NAMESPACE,
+            "labels": { "app.kubernetes.io/managed-by": "kubectl-backup" },
+            "annotations": { "kubectl-backup.io/place": place },
+        },
+        "stringData": { KEY: password },
+    });
+    let apply = PatchKind::Apply {
+        manager: "kubectl-backup".to_owned(),
+        force: false,
+    };
+    let path = secret_path(place);
+    let written = session
+        .unless_interrupted(api.patch(&path, &apply, secret.to_string().into()))
+        .await;
+    written.is_ok()
+}

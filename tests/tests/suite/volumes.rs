@@ -1,0 +1,174 @@
+//! The data of volumes, by movers on a node: backed up while the application runs, and judged by the real restic.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use backup_tests::cluster::Cluster;
+use backup_tests::image;
+use backup_tests::node::{BUSYBOX, Node};
+use backup_tests::plugin::{self, Plugin, Ran};
+use backup_tests::store::Store;
+use backup_tests::zoo;
+use serde_json::{Value, json};
+
+/// A claim whose volume is a folder of the node, and a pod that has it mounted and opted in.
+fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
+    let cluster = node.cluster();
+    let folder = node.folder().join(format!("{namespace}-{name}"));
+    fs::create_dir_all(&folder)?;
+    volume(cluster, namespace, name, folder.to_str().context("not UTF-8")?)?;
+    cluster.create(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": format!("{namespace}-{name}"),
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    }))?;
+    cluster.create(pod(namespace, name))?;
+    cluster.kubectl_ok(&[
+        "wait",
+        "--for=condition=Ready",
+        &format!("pod/{name}"),
+        "-n",
+        namespace,
+        "--timeout=60s",
+    ])?;
+    Ok(())
+}
+
+fn volume(cluster: &Cluster, namespace: &str, name: &str, folder: &str) -> Result<()> {
+    cluster.create(json!({
+        "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": { "name": format!("{namespace}-{name}") },
+        "spec": {
+            "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": { "namespace": namespace, "name": name },
+            "hostPath": { "path": folder, "type": "DirectoryOrCreate" },
+        },
+    }))?;
+    Ok(())
+}
+
+fn pod(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": namespace, "annotations": { "backup.velero.io/backup-volumes": "data" },
+        },
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "shop", "image": BUSYBOX, "command": ["sh", "-c", "date >/data/begun; sleep 3600"],
+                "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+            }],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": name } }],
+        },
+    })
+}
+
+fn no_mover_is_left(cluster: &Cluster) -> Result<()> {
+    cluster.wait_until("movers to be gone", |cluster| {
+        let left = cluster.kubectl_ok(&[
+            "get",
+            "jobs,pods",
+            "-A",
+            "-l",
+            "kubectl-backup.io/mover",
+            "-o",
+            "name",
+        ])?;
+        Ok(left.trim().is_empty())
+    })
+}
+
+fn with_state(ran: Ran, node: &Node, namespace: &str) -> Result<Ran> {
+    ensure!(ran.code == 0, "{ran}\n{}", node.state_of(namespace));
+    Ok(ran)
+}
+
+#[test]
+fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
+    let _alone = super::alone();
+    let node = Node::start()?;
+    let cluster = node.cluster();
+    let binaries = std::collections::BTreeMap::from([
+        ("kubectl-backup", plugin::binary()?),
+        ("backup-webhook", plugin::webhook_binary()?),
+    ]);
+    node.import(&image::suite(&binaries)?)?;
+    let image = format!("--image={}", image::suite_name()?);
+    let shop = cluster.namespace()?;
+    application(&node, shop.name(), "data")?;
+    let folder = node.folder().join(format!("{shop}-data"));
+    zoo::fill(&folder)?;
+    let before = zoo::look(&folder)?;
+
+    // A folder of this machine, which no pod can see: everything goes through the connection.
+    let store = Store::folder()?;
+    let plugin = Plugin::new(cluster, &store)?;
+    let begun = std::time::Instant::now();
+    let ran = plugin.run(["create", "b1", "-n", shop.name(), &image])?;
+    let ran = with_state(ran, &node, shop.name())?
+        .stderr_has("volumes: 1 claim to read by movers")
+        .stderr_has("get this password");
+    eprintln!("backup with one volume took {:?}", begun.elapsed());
+    no_mover_is_left(cluster)?;
+    let password = ran
+        .stderr
+        .split_whitespace()
+        .find(|word| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .with_context(|| format!("the password was not printed: {ran}"))?
+        .to_owned();
+    let place = store.path();
+    let repository = place.join(format!("restic/{shop}"));
+    let restic = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new("restic")
+            .args(["--no-cache", "--repo"])
+            .arg(&repository)
+            .args(arguments)
+            .env("RESTIC_PASSWORD", &password)
+            .output()
+            .context("restic does not start; apt-get install restic")?;
+        ensure!(
+            output.status.success(),
+            "restic {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    restic(&["check", "--read-data"])?;
+    let target = plugin.home().join("restored");
+    restic(&[
+        "restore",
+        "latest",
+        "--target",
+        target.to_str().context("not UTF-8")?,
+    ])?;
+    let mut after = zoo::look(&target)?;
+    for name in ["", "begun"] {
+        after.remove(std::path::Path::new(name));
+    }
+    let mut expected = before.clone();
+    for name in ["", "begun"] {
+        expected.remove(std::path::Path::new(name));
+    }
+    assert_eq!(after, expected);
+
+    // Again, and nothing is read but what has changed; the password is known.
+    fs::write(folder.join("new"), "one more")?;
+    let ran = plugin.run(["create", "b2", "-n", shop.name(), &image, "-o", "json"])?;
+    let ran = with_state(ran, &node, shop.name())?;
+    ensure!(!ran.stderr.contains("get this password"), "{ran}");
+    let summary: Value = serde_json::from_str(&ran.stdout)?;
+    let volume = &summary["outcome"]["volumes"]["items"][0];
+    assert_eq!(volume["error"], Value::Null, "{volume:#}");
+    assert!(
+        volume["newBytes"].as_u64().context("no bytes")? < 100_000,
+        "{volume:#}"
+    );
+    no_mover_is_left(cluster)?;
+    Ok(())
+}
