@@ -65,6 +65,7 @@ impl Site {
             storage_location: "default".into(),
             tool_version: "test".into(),
             lists_in_flight: 4,
+            volumes: None,
         };
         let (bucket, kubeconfig) = (Arc::clone(&self.bucket), cluster.kubeconfig().to_owned());
         runtime::run(async move {
