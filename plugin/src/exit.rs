@@ -296,7 +296,10 @@ fn of_restore(error: &RestoreError) -> Exit {
         RestoreError::Api(error) => of_api(error),
         RestoreError::Storage(error) => of_storage(error),
         RestoreError::Interrupted => Exit::Interrupted,
-        RestoreError::TakenOver { .. } | RestoreError::Temporary(_) | RestoreError::Task(_) => Exit::Failed,
+        RestoreError::TakenOver { .. }
+        | RestoreError::Volume { .. }
+        | RestoreError::Temporary(_)
+        | RestoreError::Task(_) => Exit::Failed,
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) use self::{
     cluster::{ClusterRequest, ClusterWord, RecoverFrom, Recovery},
     create::Create,
     diff::Diff,
-    in_cluster::{InCluster, Pods},
+    in_cluster::{InCluster, Movers, Pods},
     lifecycle::{Enable, WantedVelero},
     object::ObjectWord,
     place::{Place, of as place_of},

@@ -7,6 +7,7 @@
 //! and on nothing becoming visible or invisible by halves: the marker is put last and deleted first.
 
 mod census;
+mod claim_snapshots;
 mod decisions;
 mod delete;
 mod dispose;
@@ -29,6 +30,7 @@ mod transfer;
 mod verify;
 mod volume_data;
 
+pub use claim_snapshots::{ClaimSnapshots, claim_snapshots};
 pub use decisions::{Decided, decide};
 pub use delete::{DeleteOptions, DeleteSummary, delete, resume_deletion};
 pub use dispose::{Belongings, Disposal, Ended, belongings, dispose};

@@ -10,6 +10,7 @@
 mod apply;
 mod checks;
 mod create;
+mod data;
 mod definitions;
 mod error;
 mod existing;
@@ -35,6 +36,7 @@ use backup_plan::compare::Secrets;
 use tokio_util::sync::CancellationToken;
 use velero_model::time;
 
+pub use data::VolumeData;
 pub use error::RestoreError;
 pub use plan::{PlannedKind, RestorePlan};
 pub use record::default_records_folder;

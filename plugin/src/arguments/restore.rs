@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{pods::InClusterFlags, scope::ScopeFlags};
+use super::{mover::PasswordFlag, pods::InClusterFlags, scope::ScopeFlags};
 
 /// Bring back a backup, or parts of it
 ///
@@ -118,6 +118,9 @@ pub(crate) struct Restore {
         hide_possible_values = true
     )]
     pub(crate) restore_volumes: Option<bool>,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFlag,
 
     #[command(flatten)]
     pub(crate) in_cluster: InClusterFlags,

@@ -16,7 +16,7 @@ use velero_model::{
     source::VELERO_SCHEDULE,
 };
 
-use super::{in_cluster, modifiers, velero};
+use super::{in_cluster, modifiers, velero, volume_data};
 use crate::{
     arguments::global::OutputFormat,
     engine::{self, Cluster, Engine},
@@ -53,14 +53,16 @@ pub(crate) async fn run(session: &Session, request: Restore) -> Result<Exit, Fai
         )));
     }
     if request.plan {
-        let planned = engine_request(session, &request, &name).await?;
+        let mut planned = engine_request(session, &request, &name).await?;
+        let api = session.api().await?;
+        planned.volumes = volume_data::of_restore(session, &api, &request, &opened, &backup).await?;
         let how = (chosen.words.as_str(), scope_text(&request));
         return super::plan::run(session, &backup, &planned, how).await;
     }
     agree(session, &request).await?;
     let begun = Instant::now();
-    let summary = make(session, &opened, &backup, &request, &chosen.words).await?;
-    show(session.common.output, &summary, begun.elapsed())?;
+    let (summary, has_data) = make(session, &opened, &backup, &request, &chosen.words).await?;
+    show(session.common.output, &summary, has_data, begun.elapsed())?;
     Ok(Exit::of_phase(&summary.record.phase))
 }
 
@@ -119,11 +121,12 @@ async fn make(
     backup: &OpenBackup,
     request: &Restore,
     engine: &str,
-) -> Result<RestoreSummary, Failure> {
+) -> Result<(RestoreSummary, bool), Failure> {
     let mut engine_request = engine_request(session, request, backup.name()).await?;
     let made_up = engine_request.name.clone();
     let scope = scope_text(request);
     let api = session.api().await?;
+    engine_request.volumes = volume_data::of_restore(session, &api, request, opened, backup).await?;
     let mut attempt = 1;
     loop {
         view::say(&format!(
@@ -151,7 +154,7 @@ async fn make(
                 attempt += 1;
                 engine_request.name = numbered(&made_up, attempt)?;
             }
-            done => return Ok(done?),
+            done => return Ok((done?, engine_request.volumes.is_some())),
         }
     }
 }
@@ -220,7 +223,12 @@ async fn engine_request(
     })
 }
 
-fn show(format: OutputFormat, summary: &RestoreSummary, took: Duration) -> Result<(), Failure> {
+fn show(
+    format: OutputFormat,
+    summary: &RestoreSummary,
+    has_data: bool,
+    took: Duration,
+) -> Result<(), Failure> {
     let record = &summary.record;
     match format {
         OutputFormat::Name => Ok(view::print(&format!("restore/{}\n", record.name))?),
@@ -238,7 +246,7 @@ fn show(format: OutputFormat, summary: &RestoreSummary, took: Duration) -> Resul
                 "record": record,
                 "recordStoredAt": summary.record_stored_at,
                 "durationSeconds": took.as_secs_f64(),
-                "claims": claims(record),
+                "claims": claims(record, has_data),
                 "differs": differs.collect::<Vec<_>>(),
                 "failures": failures.collect::<Vec<_>>(),
                 "warnings": summary.warnings,
@@ -251,7 +259,7 @@ fn show(format: OutputFormat, summary: &RestoreSummary, took: Duration) -> Resul
                 view::print("\n")?;
             }
             totals(record, took).write(&mut view::out())?;
-            if let Some(claims) = claims(record) {
+            if let Some(claims) = claims(record, has_data) {
                 view::print(&format!("claims: {claims}\n"))?;
             }
             messages(summary);
@@ -310,10 +318,10 @@ fn counts(result: &KindResult) -> [String; 6] {
     .map(|count| count.to_string())
 }
 
-/// What must be said about claims as long as no volume data is restored.
-fn claims(record: &RestoreRecord) -> Option<&'static str> {
+/// What must be said about claims where the backup has no data of any.
+fn claims(record: &RestoreRecord, has_data: bool) -> Option<&'static str> {
     let claims = record.kinds.get("persistentvolumeclaims")?;
-    (claims.created + claims.updated > 0).then_some("manifests only, no data")
+    (claims.created + claims.updated > 0 && !has_data).then_some("manifests only, no data")
 }
 
 fn messages(summary: &RestoreSummary) {
@@ -387,6 +395,7 @@ NAME        STATUS      CREATED   UPDATED   UNCHANGED   DIFFERS   SKIPPED   FAIL
 nightly-1   Completed   3         0         0           1         0         0        2.0s
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
-        assert_eq!(claims(&record), Some("manifests only, no data"));
+        assert_eq!(claims(&record, false), Some("manifests only, no data"));
+        assert_eq!(claims(&record, true), None);
     }
 }

@@ -15,8 +15,10 @@ use std::{
 use backup_engine::{
     api::{ApiClient, PatchKind},
     backup::Volumes,
+    catalog::{self, OpenBackup},
     location::{Location, in_cluster, redacted::Redacted, s3::CredentialsFrom, url},
     repository::new_password,
+    restore::VolumeData,
     schedule::{NAMESPACE, Schedules},
     storage::Bucket,
     volumes::{Within, moves},
@@ -27,13 +29,19 @@ use serde_json::{Value, json};
 
 use crate::{
     exit::Failure,
-    request::{Create, Place},
-    session::Session,
+    request::{Create, Place, Restore},
+    session::{Opened, Session},
     view::{self, count},
 };
 
 /// Variable with the password.
 const VARIABLE: &str = "KUBECTL_BACKUP_REPOSITORY_PASSWORD";
+
+/// What Velero gives its repositories unless somebody changes its Secret: a constant of its source.
+const VELEROS: &str = "static-passw0rd";
+
+/// Volumes that are restored at the same time.
+const RESTORES_IN_FLIGHT: usize = 3;
 
 /// Key of the Secret.
 const KEY: &str = "password";
@@ -74,22 +82,60 @@ pub(super) async fn of_backup(
     let password = if moves.is_empty() {
         Redacted::new(String::new())
     } else {
-        password(session, api, wanted.password_file.as_deref(), bucket, true).await?
+        password(session, api, wanted.movers.password_file.as_deref(), bucket, true).await?
     };
     view::say(&format!(
         "volumes: {} to read by movers of image {}",
         count(moves.len() as u64, "claim"),
-        wanted.image
+        wanted.movers.image
     ));
     Ok(Some(Volumes {
         moves,
         left,
         password,
-        image: wanted.image.clone(),
-        image_pull_secret: wanted.image_pull_secret.clone(),
+        image: wanted.movers.image.clone(),
+        image_pull_secret: wanted.movers.image_pull_secret.clone(),
         direct: direct(session, api, place).await?,
         in_flight: wanted.in_flight,
-        deadline: wanted.deadline,
+        deadline: wanted.movers.deadline,
+    }))
+}
+
+/// The data that a restore brings back; `None` where the backup has none, or none is wanted.
+pub(super) async fn of_restore(
+    session: &Session,
+    api: &ApiClient,
+    request: &Restore,
+    opened: &Opened,
+    backup: &OpenBackup,
+) -> Result<Option<VolumeData>, Failure> {
+    if !request.restore_volumes {
+        return Ok(None);
+    }
+    let found = session
+        .unless_interrupted(catalog::claim_snapshots(backup))
+        .await?;
+    if found.of_claims.is_empty() {
+        return Ok(None);
+    }
+    let given = request.movers.password_file.as_deref();
+    let password = if request.plan {
+        // Nothing is read.
+        Redacted::new(String::new())
+    } else if found.are_veleros && given.is_none() && std::env::var_os(VARIABLE).is_none() {
+        Redacted::new(VELEROS.to_owned())
+    } else {
+        password(session, api, given, &opened.bucket, false).await?
+    };
+    Ok(Some(VolumeData {
+        bucket: Arc::clone(&opened.bucket),
+        snapshots: found.of_claims,
+        password,
+        image: request.movers.image.clone(),
+        image_pull_secret: request.movers.image_pull_secret.clone(),
+        direct: direct(session, api, &request.place).await?,
+        in_flight: RESTORES_IN_FLIGHT,
+        deadline: request.movers.deadline,
     }))
 }
 

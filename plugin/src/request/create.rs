@@ -1,6 +1,6 @@
 //! `create` as meant.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use backup_engine::volumes::moves::OptIn;
 use backup_plan::scope::Scope;
@@ -12,7 +12,7 @@ use velero_model::{
     time,
 };
 
-use super::{InCluster, Place, RequestError, fields, in_cluster, retention, scope};
+use super::{InCluster, Movers, Place, RequestError, fields, in_cluster, retention, scope};
 use crate::arguments::{
     create::{BackupFlags, Create as Typed},
     environment::Environment,
@@ -58,15 +58,8 @@ pub(crate) struct Create {
 pub(crate) struct VolumeData {
     pub(crate) opt_in: OptIn,
     pub(crate) in_flight: usize,
-    pub(crate) password_file: Option<PathBuf>,
-    pub(crate) image: String,
-    pub(crate) image_pull_secret: Option<String>,
-    /// Longest time of one volume.
-    pub(crate) deadline: Duration,
+    pub(crate) movers: Movers,
 }
-
-/// Longest time of one volume unless --timeout says otherwise: Velero's own.
-const VOLUME_DEADLINE: Duration = Duration::from_hours(4);
 
 impl Create {
     /// Annotations of the backup, its counts among them.
@@ -163,14 +156,14 @@ fn volumes(
         ));
     }
     if typed.volume_method == VolumeMethod::None || in_cluster {
-        return match typed.default_volumes_to_fs_backup {
-            true => Err(RequestError::flag(
+        if typed.default_volumes_to_fs_backup {
+            return Err(RequestError::flag(
                 "--default-volumes-to-fs-backup",
                 "",
-                "it is about volumes, which --volume-method=none leaves out",
-            )),
-            false => Ok(None),
-        };
+                "it is about the data of volumes, which this run leaves out",
+            ));
+        }
+        return Ok(None);
     }
     Ok(Some(VolumeData {
         opt_in: if typed.default_volumes_to_fs_backup {
@@ -179,14 +172,7 @@ fn volumes(
             OptIn::Listed
         },
         in_flight: typed.volumes_in_flight,
-        password_file: typed
-            .password
-            .repository_password_file
-            .as_ref()
-            .map(|file| environment.working_folder.join(file)),
-        image: in_cluster::image(pods),
-        image_pull_secret: pods.image_pull_secret.clone(),
-        deadline: fields::wait("--timeout", global.timeout.as_deref())?.unwrap_or(VOLUME_DEADLINE),
+        movers: in_cluster::movers(&typed.password, pods, global, environment)?,
     }))
 }
 

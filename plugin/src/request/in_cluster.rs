@@ -3,13 +3,17 @@
 //! In come flags and the words as they were typed; out go [`Pods`] and, by [`words`], those words without what only means
 //! something here: how this cluster is reached, how the result is printed, how pods are made.
 
+use std::{path::PathBuf, time::Duration};
+
 use backup_engine::location::Location;
 use clap::{Arg, Command};
 
-use super::{Credentials, Place, RequestError};
+use super::{Credentials, Place, RequestError, fields};
 use crate::arguments::{
     environment::Environment,
+    global::Global,
     help,
+    mover::PasswordFlag,
     pods::{CredentialFlags, InClusterFlags, PodFlags},
 };
 
@@ -61,8 +65,39 @@ pub(super) fn pods(typed: PodFlags, environment: &Environment) -> Pods {
     }
 }
 
+/// What movers are made with.
+#[derive(Debug, Clone)]
+pub(crate) struct Movers {
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) image: String,
+    pub(crate) image_pull_secret: Option<String>,
+    /// Longest time of one volume.
+    pub(crate) deadline: Duration,
+}
+
+/// Longest time of one volume unless --timeout says otherwise: Velero's own.
+const VOLUME_DEADLINE: Duration = Duration::from_hours(4);
+
+/// The movers of a backup or restore.
+pub(super) fn movers(
+    password: &PasswordFlag,
+    pods: &PodFlags,
+    global: &Global,
+    environment: &Environment,
+) -> Result<Movers, RequestError> {
+    Ok(Movers {
+        password_file: password
+            .repository_password_file
+            .as_ref()
+            .map(|file| environment.working_folder.join(file)),
+        image: image(pods),
+        image_pull_secret: pods.image_pull_secret.clone(),
+        deadline: fields::wait("--timeout", global.timeout.as_deref())?.unwrap_or(VOLUME_DEADLINE),
+    })
+}
+
 /// The image of pods.
-pub(super) fn image(typed: &PodFlags) -> String {
+fn image(typed: &PodFlags) -> String {
     typed.image.clone().unwrap_or_else(|| IMAGE.to_owned())
 }
 

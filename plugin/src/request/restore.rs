@@ -9,7 +9,7 @@ use backup_plan::{resource_names::ResourceNames, restore::policy::Policies, scop
 use jiff::Timestamp;
 use velero_model::{name::BackupName, time};
 
-use super::{InCluster, ObjectWord, Place, RequestError, fields, in_cluster, scope};
+use super::{InCluster, Movers, ObjectWord, Place, RequestError, fields, in_cluster, scope};
 use crate::arguments::{self, environment::Environment, global::Global};
 
 /// A restore to make.
@@ -35,6 +35,8 @@ pub(crate) struct Restore {
     pub(crate) status_include: ResourceNames,
     pub(crate) status_exclude: ResourceNames,
     pub(crate) restore_volumes: bool,
+    /// What movers are made with.
+    pub(crate) movers: Movers,
     pub(crate) now: Timestamp,
     /// To be done by a pod.
     pub(crate) in_cluster: Option<InCluster>,
@@ -76,6 +78,7 @@ pub(super) fn parse(
     place: Place,
     environment: &Environment,
 ) -> Result<Restore, RequestError> {
+    let movers = in_cluster::movers(&typed.password, &typed.in_cluster.pods, global, environment)?;
     let in_cluster = in_cluster::parse(typed.in_cluster, "restore", environment)?;
     if in_cluster.is_some() {
         in_cluster::visible(&place)?;
@@ -115,6 +118,7 @@ pub(super) fn parse(
         status_include: ResourceNames::new(typed.status_include_resources),
         status_exclude: ResourceNames::new(typed.status_exclude_resources),
         restore_volumes: typed.restore_volumes.unwrap_or(true),
+        movers,
         now: environment.now,
         in_cluster,
     })

@@ -17,7 +17,7 @@ fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
     let cluster = node.cluster();
     let folder = node.folder().join(format!("{namespace}-{name}"));
     fs::create_dir_all(&folder)?;
-    volume(cluster, namespace, name, folder.to_str().context("not UTF-8")?)?;
+    persistent_volume(cluster, namespace, name, folder.to_str().context("not UTF-8")?)?;
     cluster.create(json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": { "name": name, "namespace": namespace },
@@ -38,7 +38,7 @@ fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn volume(cluster: &Cluster, namespace: &str, name: &str, folder: &str) -> Result<()> {
+fn persistent_volume(cluster: &Cluster, namespace: &str, name: &str, folder: &str) -> Result<()> {
     cluster.create(json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": { "name": format!("{namespace}-{name}") },
@@ -170,5 +170,48 @@ fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
         "{volume:#}"
     );
     no_mover_is_left(cluster)?;
+
+    // All of it is lost, and comes back into an empty volume before the pod that uses it.
+    cluster.kubectl_ok(&["delete", "namespace", shop.name(), "--timeout=60s"])?;
+    cluster.kubectl_ok(&["delete", "pv", &format!("{shop}-data")])?;
+    let plan = plugin.run(["restore", "b1", "--plan", &image])?.ok();
+    ensure!(
+        plan.stdout.contains("which is filled with the data")
+            && !plan.stdout.contains("kubectl-backup-mover"),
+        "{plan}"
+    );
+    let fresh = node.folder().join("fresh");
+    fs::create_dir_all(&fresh)?;
+    // Somebody else's litter goes.
+    fs::write(fresh.join("litter"), "x")?;
+    persistent_volume(cluster, shop.name(), "data", fresh.to_str().context("not UTF-8")?)?;
+    let begun = std::time::Instant::now();
+    let restored = plugin.run(["restore", "b1", &image])?;
+    with_state(restored, &node, shop.name())?.nowhere_has("manifests only");
+    eprintln!("restore with one volume took {:?}", begun.elapsed());
+    no_mover_is_left(cluster)?;
+    cluster.kubectl_ok(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/data",
+        "-n",
+        shop.name(),
+        "--timeout=60s",
+    ])?;
+    let mut after = zoo::look(&fresh)?;
+    let mut expected = before;
+    // The application has begun again, and written.
+    for name in ["", "begun"] {
+        after.remove(std::path::Path::new(name));
+        expected.remove(std::path::Path::new(name));
+    }
+    assert_eq!(after, expected);
+    let claim = cluster
+        .get(&format!("/api/v1/namespaces/{shop}/persistentvolumeclaims/data"))?
+        .context("no claim")?;
+    ensure!(
+        claim["metadata"]["annotations"]["kubectl-backup.io/filled-with-snapshot"].is_string(),
+        "{claim:#}"
+    );
     Ok(())
 }

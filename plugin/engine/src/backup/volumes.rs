@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -103,7 +103,10 @@ pub(super) async fn run(stage: &Stage<'_>, volumes: &Volumes) -> Moved {
             backup_plan::human::bytes(bytes)
         ));
     };
-    let mut all = futures::stream::iter(&volumes.moves)
+    // Boxed, since the compiler cannot see through futures that borrow in a stream that is sent to another thread.
+    let work: Vec<BoxFuture<'_, _>> = volumes
+        .moves
+        .iter()
         .map(|found| {
             let show = &show;
             async move {
@@ -113,8 +116,10 @@ pub(super) async fn run(stage: &Stage<'_>, volumes: &Volumes) -> Moved {
                 let done = one(stage, volumes, found, &progress).await;
                 (found, started, done)
             }
+            .boxed()
         })
-        .buffer_unordered(volumes.in_flight.max(1));
+        .collect();
+    let mut all = futures::stream::iter(work).buffer_unordered(volumes.in_flight.max(1));
     while let Some((found, started, done)) = all.next().await {
         let ended = clock::now();
         moved.account.items.push(outcome(found, &done));

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use backup_plan::rule::EXCLUDE_LABEL;
 use serde_json::{Value, json};
 
 use crate::schedule::objects::APP;
@@ -53,7 +54,12 @@ pub struct Mover {
 
 /// The Job.
 pub fn job(mover: &Mover) -> Value {
-    let labels = json!({ APP.0: APP.1, LABEL: velero_model::name::label_value(&mover.belongs_to) });
+    let labels = json!({
+        APP.0: APP.1,
+        LABEL: velero_model::name::label_value(&mover.belongs_to),
+        // It works for a backup and is none of it.
+        EXCLUDE_LABEL: "true",
+    });
     let (pod_security, security) = match &mover.as_application {
         None => {
             let capabilities: &[&str] = if mover.writes { &WRITER } else { &READER };

@@ -132,6 +132,17 @@ pub enum RestoreError {
         "interrupted; what was restored so far stays, and the same restore under the same --name goes on with the rest"
     )]
     Interrupted,
+    /// A claim could not be filled.
+    #[error(
+        "the data of claim {claim} could not be brought back: {reason}; nothing that would use it was restored after that. The \
+         same restore under the same --name goes on; --restore-volumes=false restores without data"
+    )]
+    Volume {
+        /// Namespace and name.
+        claim: String,
+        /// Why.
+        reason: String,
+    },
     /// A task of ours ended without an answer.
     #[error("the restore broke off by a fault of its own: {0}; please report it")]
     Task(String),

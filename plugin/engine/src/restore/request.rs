@@ -18,7 +18,7 @@ use backup_plan::{
 use serde_json::{Value, json};
 use velero_model::{digests::sha256, name::BackupName};
 
-use super::RestoreError;
+use super::{RestoreError, data::VolumeData};
 
 /// One restore, as asked for.
 #[derive(Debug, Clone)]
@@ -47,8 +47,10 @@ pub struct RestoreRequest {
     pub status_include: ResourceNames,
     /// `--status-exclude-resources`.
     pub status_exclude: ResourceNames,
-    /// `--restore-volumes`: restore the data of volumes. Without effect as long as backups hold manifests only.
+    /// `--restore-volumes`: restore the data of volumes, as far as the backup has it.
     pub restore_volumes: bool,
+    /// The data that there is, and how it is brought back.
+    pub volumes: Option<VolumeData>,
     /// Whether objects get the `managedFields` that they had, by one more request each.
     pub managed_fields: bool,
     /// Whether objects get Velero's two labels.
@@ -102,6 +104,7 @@ impl RestoreRequest {
             status_include: ResourceNames::default(),
             status_exclude: ResourceNames::default(),
             restore_volumes: true,
+            volumes: None,
             managed_fields: false,
             labels_on_objects: true,
             tool_version: String::new(),

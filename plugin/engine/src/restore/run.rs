@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     api::{ApiClient, ApiError, ClusterIdentity, Discovery},
-    catalog::{self, CatalogError, Objects, OpenBackup},
+    catalog::{CatalogError, Objects},
     clock,
     progress::Progress,
 };
@@ -55,7 +55,7 @@ pub(super) struct Run {
     /// Since when an earlier run of this very restore may have written objects: those that carry its label are its own.
     pub(super) resumes: Option<String>,
     /// For reading only; what is written goes through `writes`.
-    api: ApiClient,
+    pub(super) api: ApiClient,
     pub(super) writes: Writes,
     /// Only while a plan is made.
     pub(super) plan: Option<Planner>,
@@ -71,7 +71,7 @@ pub(super) struct Run {
     pub(super) progress: Arc<Progress>,
     /// Ends all waiting: the user's cancel, or an error that ends the run.
     pub(super) stop: CancellationToken,
-    cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
     served: RwLock<Arc<Served>>,
     /// Services with a selector, by their names in the backup.
     services: Mutex<Names>,
@@ -361,44 +361,16 @@ impl Run {
         namespaces::ensure_all(self).await?;
         for (_, kinds) in steps.iter().filter(|(rank, _)| !is_definition(rank.wave)) {
             self.step(kinds).await?;
+            if kinds.iter().any(|kind| kind == "persistentvolumeclaims") {
+                // Before anything that would use them.
+                Box::pin(self.fill_claims()).await?;
+            }
         }
         if self.plan.is_some() {
             checks::quotas(self).await?;
         }
         self.write_late_owners().await?;
         self.warn_of_idle_rules();
-        Ok(())
-    }
-
-    /// What cannot come back whatever the restore does.
-    pub(super) async fn say_what_the_backup_lacks(&self, backup: &OpenBackup) -> Result<(), RestoreError> {
-        let phase = &backup.backup().status.phase;
-        if *phase == Phase::PartiallyFailed {
-            let message = format!(
-                "backup {0} is {phase}: what it could not take is not in it; `kubectl backup describe {0}` tells what",
-                backup.name()
-            );
-            self.report.warn(None, &message);
-        }
-        let kinds = &self.selection.kinds;
-        if !["persistentvolumeclaims", "pods"]
-            .iter()
-            .any(|kind| kinds.contains_key(*kind))
-        {
-            return Ok(());
-        }
-        let volumes = catalog::volume_data(backup).await?;
-        if let Some(first) = volumes.first() {
-            let more = match volumes.len() {
-                1 => String::new(),
-                count => format!(" and {} more", count - 1),
-            };
-            let message = format!(
-                "the backup has data of volumes ({first}{more}) that is not restored: only Velero reads it; use --engine velero \
-                 for it"
-            );
-            self.report.warn(None, &message);
-        }
         Ok(())
     }
 
@@ -419,7 +391,7 @@ impl Run {
                 self.progress.add_objects(chosen.count);
             }
         }
-        if self.selection.kinds.contains_key("persistentvolumeclaims") {
+        if self.selection.kinds.contains_key("persistentvolumeclaims") && self.request.volumes.is_none() {
             self.report.warn(None, "claims: manifests only, no data");
         }
     }
@@ -555,6 +527,10 @@ fn phase(record: &RestoreRecord, is_complete: bool) -> Phase {
 }
 
 impl Surroundings for Run {
+    fn fills(&self, namespace: &str, claim: &str) -> bool {
+        self.snapshot_of(namespace, claim).is_some()
+    }
+
     fn has_owner(&self, owner: &Owner, _: &str) -> bool {
         self.selection.owners.is_there(&owner.uid)
     }

@@ -31,6 +31,14 @@ pub(super) async fn fate(
     if !kind.group.is_empty() || kind.plural != "persistentvolumeclaims" || volume.is_empty() {
         return Ok(VolumeFate::Kept);
     }
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+    if let Some(snapshot) = run.snapshot_of(text("namespace"), text("name")) {
+        run.remark(
+            subject,
+            &format!("it gets a new volume, filled with snapshot {snapshot} before anything uses it"),
+        );
+        return Ok(VolumeFate::Filled);
+    }
     let stored = match run.stored(VOLUMES, volume).await? {
         Some((entry, json)) => {
             let json = json?;

@@ -40,6 +40,8 @@ pub enum Never {
     NodeLease,
     /// Its data was not backed up and its volume is deleted with its claim: a new one is provisioned.
     VolumeProvisionedAnew,
+    /// The volume of a claim that gets a new one with the data of the backup.
+    VolumeFilledAnew,
 }
 
 impl Never {
@@ -58,6 +60,7 @@ impl Never {
             Self::IssuedToken => "issued-token",
             Self::NodeLease => "node-lease",
             Self::VolumeProvisionedAnew => "volume-provisioned-anew",
+            Self::VolumeFilledAnew => "volume-filled-anew",
         }
     }
 }
@@ -76,6 +79,7 @@ impl fmt::Display for Never {
             Self::MadeByCluster => "the cluster makes it by itself",
             Self::IssuedToken => "the cluster issues tokens of service accounts anew",
             Self::NodeLease => "it is a heartbeat of the cluster that was backed up",
+            Self::VolumeFilledAnew => "its claim gets a new volume, which is filled with the data in the backup",
             Self::VolumeProvisionedAnew => {
                 "its data is not in the backup and its reclaim policy is Delete: a new, empty volume is provisioned"
             }
@@ -94,6 +98,12 @@ pub trait Surroundings {
     /// Whether volumes of this pod are restored, for which the pod itself has to be written.
     fn restores_volumes_of(&self, namespace: &str, pod: &str) -> bool {
         let _ = (namespace, pod);
+        false
+    }
+
+    /// Whether the data of this claim, by its names in the backup, is brought into a new volume.
+    fn fills(&self, namespace: &str, claim: &str) -> bool {
+        let _ = (namespace, claim);
         false
     }
 
@@ -145,6 +155,7 @@ pub fn object_never_restored(kind: &ApiKind, object: &Value, around: &dyn Surrou
         ("", "endpoints") | ("discovery.k8s.io", "endpointslices") => endpoints(object, around),
         ("", "services") if object.is_kubernetes_service() => Some(Never::MadeByCluster),
         ("", "configmaps") if object.name() == "kube-root-ca.crt" => Some(Never::MadeByCluster),
+        ("", "persistentvolumes") if object.is_of_filled_claim(around) => Some(Never::VolumeFilledAnew),
         ("", "persistentvolumes") if volume_fate(object.0) == VolumeFate::ProvisionedAnew => {
             Some(Never::VolumeProvisionedAnew)
         }
@@ -192,6 +203,11 @@ impl<'a> Object<'a> {
 
     fn annotation(self, key: &str) -> Option<&'a str> {
         self.0.get("metadata")?.get("annotations")?.get(key)?.as_str()
+    }
+
+    fn is_of_filled_claim(self, around: &dyn Surroundings) -> bool {
+        let text = |pointer: &str| self.text(pointer).unwrap_or_default();
+        around.fills(text("/spec/claimRef/namespace"), text("/spec/claimRef/name"))
     }
 
     fn controller(self) -> Option<Owner> {

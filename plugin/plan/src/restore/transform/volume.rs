@@ -1,7 +1,8 @@
-//! Volumes and claims, as long as a backup holds their manifests and no data.
+//! Volumes and claims: which claim keeps its volume, and which gets a new one.
 //!
 //! A volume with reclaim policy Retain outlives its claim, so it is restored as it is and bound to its claim again. One with
-//! Delete is gone with its claim: the claim is provisioned anew, empty, and that is said.
+//! Delete is gone with its claim: the claim is provisioned anew, empty, and that is said. A claim whose data is in the
+//! backup gets a new volume in any case, which is filled.
 
 use serde_json::{Map, Value};
 
@@ -16,6 +17,8 @@ pub enum VolumeFate {
     ProvisionedAnew,
     /// It is neither in the backup nor in the cluster: the claim gets a new one.
     Missing,
+    /// Its data is in the backup: the claim gets a new one, which is filled before anybody uses it.
+    Filled,
 }
 
 /// The fate of a PersistentVolume of the backup.
@@ -66,15 +69,16 @@ pub(super) fn claim(
     }
     let note = match fate(&volume) {
         VolumeFate::Kept => return,
-        VolumeFate::ProvisionedAnew => Note::EmptyVolume { volume },
-        VolumeFate::Missing => Note::VolumeMissing { volume },
+        VolumeFate::ProvisionedAnew => Some(Note::EmptyVolume { volume }),
+        VolumeFate::Missing => Some(Note::VolumeMissing { volume }),
+        VolumeFate::Filled => None,
     };
     // Without a class the selector is all that finds a volume; with one it would keep the claim from a new volume.
     if spec.get("storageClassName").and_then(Value::as_str) != Some("") {
         spec.remove("selector");
     }
     spec.remove("volumeName");
-    notes.push(note);
+    notes.extend(note);
 }
 
 pub(super) fn persistent_volume(fields: &mut Map<String, Value>, options: &Options) {

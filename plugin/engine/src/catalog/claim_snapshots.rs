@@ -1,0 +1,94 @@
+//! Which restic snapshots hold the data of which claims, as a backup records it.
+//!
+//! In comes an opened backup; out goes a snapshot for each claim that has one, from the PodVolumeBackups beside the archive.
+//! Ours carry the whole id of a snapshot, Velero's (up to 1.16) its first eight digits. Kopia's are not here.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use velero_model::{layout::BackupKeys, volume};
+
+use super::{
+    error::CatalogError,
+    open::{OpenBackup, inflate_file},
+};
+
+/// Digits of a whole id.
+const WHOLE: usize = 64;
+
+/// Snapshots by namespace and claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClaimSnapshots {
+    /// The snapshots.
+    pub of_claims: BTreeMap<(String, String), String>,
+    /// Whether Velero has written them.
+    pub are_veleros: bool,
+}
+
+/// Reads them.
+///
+/// # Errors
+/// Storage faults, and damage of the file.
+pub async fn claim_snapshots(open: &OpenBackup) -> Result<ClaimSnapshots, CatalogError> {
+    let key = BackupKeys(open.name()).pod_volume_backups();
+    let Some(info) = open.file(&key) else {
+        return Ok(ClaimSnapshots::default());
+    };
+    let json = inflate_file(open.bucket(), info).await?;
+    let list: Vec<Value> = volume::parse_list(&json).unwrap_or_default();
+    Ok(read(&list))
+}
+
+fn read(list: &[Value]) -> ClaimSnapshots {
+    let mut found = ClaimSnapshots::default();
+    for record in list {
+        let text = |pointer: &str| {
+            record
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let claim = record["metadata"]["annotations"]["velero.io/pvc-name"]
+            .as_str()
+            .unwrap_or_default();
+        let (namespace, snapshot) = (text("/spec/pod/namespace"), text("/status/snapshotID"));
+        let is_restic = matches!(text("/spec/uploaderType"), "" | "restic");
+        let is_hex = snapshot.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_restic && is_hex && !snapshot.is_empty() && !claim.is_empty() {
+            found.are_veleros |= snapshot.len() != WHOLE;
+            found
+                .of_claims
+                .insert((namespace.to_owned(), claim.to_owned()), snapshot.to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn snapshots_of_restic_are_found_by_claim() {
+        let record = |uploader: &str, claim: &str, snapshot: &str| {
+            json!({
+                "metadata": { "annotations": { "velero.io/pvc-name": claim } },
+                "spec": { "pod": { "namespace": "shop" }, "uploaderType": uploader },
+                "status": { "snapshotID": snapshot },
+            })
+        };
+        let whole = "ab".repeat(32);
+        let found = read(&[
+            record("restic", "data", &whole),
+            record("kopia", "logs", "k123"),
+            record("restic", "", &whole),
+            record("restic", "odd", "../x"),
+        ]);
+        assert_eq!(found.of_claims.len(), 1);
+        assert_eq!(found.of_claims[&("shop".to_owned(), "data".to_owned())], whole);
+        assert!(!found.are_veleros);
+        assert!(read(&[record("", "data", "0123abcd")]).are_veleros);
+    }
+}

@@ -1,0 +1,302 @@
+//! The data of volumes: new claims are filled by movers before anything is restored that would use them.
+//!
+//! In come the snapshots that the backup names ([`VolumeData`]); the claims are there already, made by this restore or by an
+//! earlier try of it. What was there before is never written to. A claim that is filled says so in an annotation, so that a
+//! restore that is taken up again fills no claim twice. One that cannot be filled ends the run: nothing may start on half of
+//! its data.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use backup_plan::human;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use serde_json::{Value, json};
+use velero_model::{
+    mover::{Request, Work, Written},
+    name::label_value,
+    phase::Phase,
+    resource::ApiKind,
+};
+
+use super::{RestoreError, report::Subject, run::Run};
+use crate::{
+    api::{PatchKind, object_path},
+    backup::volumes::is_restricted,
+    catalog::{self, OpenBackup},
+    location::redacted::Redacted,
+    mover::{
+        self, Done, MoverError,
+        objects::{FOLDER, Mover},
+    },
+    repository::BucketFiles,
+    storage::Bucket,
+};
+
+/// Annotation of a claim: the snapshot that it was filled with.
+const FILLED: &str = "kubectl-backup.io/filled-with-snapshot";
+
+/// The label by which a restore knows what it has made.
+const RESTORE_NAME: &str = "velero.io/restore-name";
+
+/// Data of volumes in a backup, and how it is brought back.
+#[derive(Clone)]
+pub struct VolumeData {
+    /// Where the repositories are.
+    pub bucket: Arc<dyn Bucket>,
+    /// Snapshots by namespace and claim, as the backup has them.
+    pub snapshots: BTreeMap<(String, String), String>,
+    /// Password of the repositories.
+    pub password: Redacted,
+    /// Image of movers.
+    pub image: String,
+    /// Secret to pull it with.
+    pub image_pull_secret: Option<String>,
+    /// Location that movers may use themselves, with credentials: what the cluster holds already.
+    pub direct: Option<(String, Option<Redacted>)>,
+    /// Movers at the same time.
+    pub in_flight: usize,
+    /// Longest time of one.
+    pub deadline: Duration,
+}
+
+impl std::fmt::Debug for VolumeData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VolumeData")
+            .field("snapshots", &self.snapshots)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A claim to be filled.
+struct Claim<'a> {
+    /// Namespace in the backup: whose repository it is.
+    repository: &'a str,
+    namespace: String,
+    name: &'a str,
+    snapshot: &'a str,
+}
+
+impl Run {
+    /// The snapshot of a claim, by its names in the backup.
+    pub(super) fn snapshot_of(&self, namespace: &str, claim: &str) -> Option<&str> {
+        let volumes = self.request.volumes.as_ref()?;
+        let key = (namespace.to_owned(), claim.to_owned());
+        volumes.snapshots.get(&key).map(String::as_str)
+    }
+
+    /// What cannot come back whatever the restore does.
+    pub(super) async fn say_what_the_backup_lacks(&self, backup: &OpenBackup) -> Result<(), RestoreError> {
+        let phase = &backup.backup().status.phase;
+        if *phase == Phase::PartiallyFailed {
+            let message = format!(
+                "backup {0} is {phase}: what it could not take is not in it; `kubectl backup describe {0}` tells what",
+                backup.name()
+            );
+            self.report.warn(None, &message);
+        }
+        let kinds = &self.selection.kinds;
+        if !["persistentvolumeclaims", "pods"]
+            .iter()
+            .any(|kind| kinds.contains_key(*kind))
+        {
+            return Ok(());
+        }
+        let mut volumes = catalog::volume_data(backup).await?;
+        if self.request.volumes.is_some() {
+            volumes.retain(|phrase| !phrase.ends_with("in a restic repository"));
+        }
+        if let Some(first) = volumes.first() {
+            let more = match volumes.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            let message = format!(
+                "the backup has data of volumes ({first}{more}) that is not restored: only Velero reads it; use --engine velero \
+                 for it"
+            );
+            self.report.warn(None, &message);
+        }
+        Ok(())
+    }
+
+    /// Fills the claims that this restore has made.
+    pub(super) async fn fill_claims(self: &Arc<Self>) -> Result<(), RestoreError> {
+        let Some(volumes) = self.request.volumes.as_ref().filter(|_| self.plan.is_none()) else {
+            return Ok(());
+        };
+        let mut claims = Vec::new();
+        for ((namespace, name), snapshot) in &volumes.snapshots {
+            let claim = Claim {
+                repository: namespace,
+                namespace: self.options.map_namespace(namespace).to_owned(),
+                name,
+                snapshot,
+            };
+            if self.is_to_be_filled(&claim).await? {
+                claims.push(claim);
+            }
+        }
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let (total, filled, bytes) = (claims.len(), AtomicU64::new(0), AtomicU64::new(0));
+        let say = || {
+            self.progress.set_step(&format!(
+                "filling claims: {} of {total}, {} written",
+                filled.load(Ordering::Relaxed),
+                human::bytes(bytes.load(Ordering::Relaxed))
+            ));
+        };
+        say();
+        // Boxed, since the compiler cannot see through futures that borrow in a stream that is sent to another thread.
+        let work: Vec<BoxFuture<'_, Result<(), RestoreError>>> = claims
+            .iter()
+            .map(|claim| {
+                let (filled, bytes, say) = (&filled, &bytes, &say);
+                async move {
+                    let written = self.fill(volumes, claim).await?;
+                    filled.fetch_add(1, Ordering::Relaxed);
+                    bytes.fetch_add(written.bytes, Ordering::Relaxed);
+                    say();
+                    self.report.log(&format!(
+                        "claim {}/{} is filled with snapshot {}: {} files written, {} verified, {}",
+                        claim.namespace,
+                        claim.name,
+                        claim.snapshot,
+                        written.files,
+                        written.verified,
+                        human::bytes(written.bytes)
+                    ));
+                    Ok(())
+                }
+                .boxed()
+            })
+            .collect();
+        let mut all = futures::stream::iter(work).buffer_unordered(volumes.in_flight.max(1));
+        while let Some(done) = all.next().await {
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Whether a claim was made by this restore and is not filled yet.
+    async fn is_to_be_filled(&self, claim: &Claim<'_>) -> Result<bool, RestoreError> {
+        let path = object_path(&claims(), Some(&claim.namespace), claim.name);
+        let Some(body) = self.look(&path).await? else {
+            return Ok(false);
+        };
+        let live: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let metadata = &live["metadata"];
+        let is_ours = metadata["labels"][RESTORE_NAME] == label_value(self.request.name.as_str()).as_str();
+        let is_filled = metadata["annotations"][FILLED] == claim.snapshot;
+        if !is_ours {
+            let subject = Subject {
+                kind: claims(),
+                resource_group: "persistentvolumeclaims".to_owned(),
+                namespace: Some(claim.namespace.clone()),
+                name: claim.name.to_owned(),
+            };
+            self.note(
+                &subject,
+                "it is there already, and its data is left alone; delete the claim to have it restored with the data of the backup",
+            );
+        }
+        Ok(is_ours && !is_filled)
+    }
+
+    async fn fill(&self, volumes: &VolumeData, claim: &Claim<'_>) -> Result<Written, RestoreError> {
+        let fail = |reason: String| RestoreError::Volume {
+            claim: format!("{}/{}", claim.namespace, claim.name),
+            reason,
+        };
+        let written = self
+            .write_volume(volumes, claim)
+            .await
+            .map_err(|error| match error {
+                MoverError::Interrupted => RestoreError::Interrupted,
+                error => fail(error.to_string()),
+            })?;
+        let done = json!({ "metadata": { "annotations": { FILLED: claim.snapshot } } }).to_string();
+        let path = object_path(&claims(), Some(&claim.namespace), claim.name);
+        self.api
+            .patch(&path, &PatchKind::Merge, done.into())
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        Ok(written)
+    }
+
+    async fn write_volume(&self, volumes: &VolumeData, claim: &Claim<'_>) -> Result<Written, MoverError> {
+        let as_application = is_restricted(&self.api, &claim.namespace)
+            .await
+            // Owners cannot be set there; the kubelet gives the files to the application's group when it mounts them.
+            .then(|| json!({ "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532 }));
+        let mut direct = volumes.direct.clone();
+        loop {
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            let mover = Mover {
+                name: format!("kubectl-backup-mover-{}", id.get(..10).unwrap_or_default()),
+                namespace: claim.namespace.clone(),
+                claim: claim.name.to_owned(),
+                node: None,
+                writes: true,
+                image: volumes.image.clone(),
+                image_pull_secret: volumes.image_pull_secret.clone(),
+                deadline: volumes.deadline,
+                belongs_to: self.request.name.to_string(),
+                as_application: as_application.clone(),
+            };
+            let request = Request {
+                work: Work::Restore {
+                    folder: FOLDER.to_owned(),
+                    snapshot: claim.snapshot.to_owned(),
+                    delete: true,
+                },
+                repository: claim.repository.to_owned(),
+                password: volumes.password.reveal().to_owned(),
+                location: direct.as_ref().map(|(url, _)| url.clone()),
+                credentials: direct
+                    .as_ref()
+                    .and_then(|(_, text)| text.as_ref().map(|text| text.reveal().to_owned())),
+            };
+            let files = BucketFiles::of_namespace(Arc::clone(&volumes.bucket), claim.repository);
+            let show = |_, _| {};
+            match mover::run(&self.api, &mover, request, Arc::new(files), &show, &self.cancel).await {
+                Ok(Done::Written(written)) => return Ok(written),
+                Ok(Done::Stored(_)) => {
+                    return Err(MoverError::Failed {
+                        reason: "the mover did something else than it was asked for".to_owned(),
+                        is_unreachable: false,
+                    });
+                }
+                Err(MoverError::Failed {
+                    is_unreachable: true,
+                    reason,
+                }) if direct.is_some() => {
+                    self.report.log(&format!(
+                        "pods in {} do not reach the location ({reason}); their files go through this program",
+                        claim.namespace
+                    ));
+                    direct = None;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn claims() -> ApiKind {
+    ApiKind {
+        group: String::new(),
+        version: "v1".to_owned(),
+        plural: "persistentvolumeclaims".to_owned(),
+        kind: "PersistentVolumeClaim".to_owned(),
+        namespaced: true,
+    }
+}
