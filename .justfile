@@ -24,6 +24,10 @@ test:
 image file="target/kubectl-backup-image.tar":
     cargo run --release --locked -p backup-tests --bin make-image -- {{file}}
 
+# All that a release consists of: archives, image, SBOM, krew manifest, sums. Words: --download-url URL, --target TRIPLE, --with ARCHIVE, a folder.
+release *words:
+    cargo run --release --locked -p backup-tests --bin make-release -- {{words}}
+
 # Writes the manifests that come from types.
 manifests:
     UPDATE_MANIFESTS=1 cargo test --locked -p backup-tests --test suite manifests::crds

@@ -2,16 +2,17 @@
 //!
 //! In come files, out comes one archive that is two at once: a docker archive (`manifest.json`) and an OCI layout
 //! (`oci-layout`, `index.json`, `blobs/`), as `docker save` writes them since its version 25. `docker load`, `podman
-//! load`, `ctr images import`, `kind load image-archive` and skopeo read it. Equal input gives equal bytes: entries are
+//! load`, `ctr images import`, `kind load image-archive` and skopeo read it. An OCI layout alone, with a compressed layer, is the
+//! other form: from it an image keeps its digest in every registry. Equal input gives equal bytes: entries are
 //! sorted, belong to root and carry no time. An image has one layer, since nothing is shared with other images.
 
-mod archive;
-mod suite;
+pub(crate) mod archive;
+pub(crate) mod suite;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use self::archive::Entry;
@@ -24,6 +25,8 @@ pub struct Image {
     entries: BTreeMap<String, Entry>,
     /// The part of the configuration that says how a container is run, with its keys as the OCI spells them.
     config: Map<String, Value>,
+    /// Files of this machine that are in it.
+    sources: BTreeSet<PathBuf>,
 }
 
 impl Image {
@@ -33,12 +36,32 @@ impl Image {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             entries: BTreeMap::new(),
             config: Map::new(),
+            sources: BTreeSet::new(),
         }
     }
 
     /// With a file; its folders come by themselves. Paths are relative to the root.
     pub fn file(self, path: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
         self.entry(path, Entry::File(mode, bytes.into()))
+    }
+
+    /// With a file made of files of this machine, one after the other.
+    pub fn copied(mut self, path: &str, mode: u32, sources: &[PathBuf]) -> Result<Self> {
+        let mut bytes = Vec::new();
+        for source in sources {
+            // Text may lack its last line end.
+            if bytes.last().is_some_and(|last| *last != b'\n') {
+                bytes.push(b'\n');
+            }
+            bytes.extend(std::fs::read(source).with_context(|| format!("cannot read {}", source.display()))?);
+        }
+        self.sources.extend(sources.iter().cloned());
+        Ok(self.file(path, mode, bytes))
+    }
+
+    /// The files of this machine that are in it, for whoever says where they come from.
+    pub fn sources(&self) -> &BTreeSet<PathBuf> {
+        &self.sources
     }
 
     /// With a symbolic link.
@@ -74,6 +97,11 @@ impl Image {
     /// Writes it.
     pub fn write_archive(&self, file: &Path) -> Result<()> {
         archive::write(self, file)
+    }
+
+    /// Writes it as an OCI layout alone, and gives the digest that it keeps in registries.
+    pub fn write_oci_archive(&self, file: &Path) -> Result<String> {
+        archive::write_oci(self, file)
     }
 
     fn entry(mut self, path: &str, entry: Entry) -> Self {

@@ -18,6 +18,7 @@ pub mod node;
 pub mod plugin;
 pub mod process;
 pub mod proxy;
+pub mod release;
 pub mod runtime;
 pub mod scratch;
 pub mod servers;

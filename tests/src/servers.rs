@@ -52,6 +52,8 @@ pub enum Program {
     PrometheusRules,
     /// Cluster API's side of its runtime hooks.
     RuntimeHooks,
+    /// The plugin manager of kubectl.
+    Krew,
     /// Velero's choice of volumes as a filter; the same binary as [`Program::Velero`].
     VeleroVolumes,
 }
@@ -77,6 +79,7 @@ impl Program {
             Self::Cron => "cron",
             Self::PrometheusRules => "prometheus-rules",
             Self::RuntimeHooks => "runtime-hooks",
+            Self::Krew => "krew",
             Self::VeleroVolumes => "velero-volumes",
         }
     }
@@ -98,6 +101,7 @@ impl Program {
             Self::Cron => &CRON,
             Self::PrometheusRules => &PROMETHEUS_RULES,
             Self::RuntimeHooks => &RUNTIME_HOOKS,
+            Self::Krew => &KREW,
         })
     }
 }
@@ -236,6 +240,15 @@ const RUNTIME_HOOKS: Module = Module {
     title: "the types and paths of Cluster API 1.14.2's runtime hooks",
     minutes: 1,
     package: ".",
+    linker_flags: "-s -w",
+    links: &[],
+};
+
+const KREW: Module = Module {
+    name: "krew",
+    title: "krew 0.4.3",
+    minutes: 1,
+    package: "sigs.k8s.io/krew/cmd/krew",
     linker_flags: "-s -w",
     links: &[],
 };

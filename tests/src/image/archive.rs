@@ -1,11 +1,16 @@
 //! The bytes of an image: layer, configuration, manifest, and the archive around them.
+//!
+//! Also what makes any archive come out equal: entries in the order of their names, of root, without a time; gzip without
+//! a time or a file name. Callers may rely on equal entries giving equal bytes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,79 +18,120 @@ use super::Image;
 
 /// One thing in a layer.
 #[derive(Debug, Clone)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     Directory(u32),
     File(u32, Vec<u8>),
     Link(String),
 }
 
-/// Writes the archive of an image.
-pub(super) fn write(image: &Image, file: &Path) -> Result<()> {
-    let layer = layer(image)?;
-    let config = json!({
-        "architecture": architecture(),
-        "os": "linux",
-        // Images without a time are from the year 1; this is what builders write who want equal bytes.
-        "created": "1970-01-01T00:00:00Z",
-        "config": image.config,
-        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-    })
-    .to_string()
-    .into_bytes();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    })
-    .to_string()
-    .into_bytes();
-    let named = |name: &String| {
-        let mut descriptor = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-        let tag = name.rsplit(':').next().unwrap_or_default();
-        descriptor["annotations"] =
-            json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
-        descriptor
-    };
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": image.names.iter().map(named).collect::<Vec<_>>(),
-    });
-    let docker = json!([{ "Config": blob(&config), "RepoTags": image.names, "Layers": [blob(&layer)] }]);
-
-    let output = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-    let mut archive = tar::Builder::new(BufWriter::new(output));
-    let mut blobs = [&config, &manifest, &layer];
-    blobs.sort_by_key(|bytes| blob(bytes));
-    append(&mut archive, "blobs", &Entry::Directory(0o755))?;
-    append(&mut archive, "blobs/sha256", &Entry::Directory(0o755))?;
-    for bytes in blobs {
-        append_file(&mut archive, &blob(bytes), 0o644, bytes)?;
-    }
-    append_file(&mut archive, "index.json", 0o644, index.to_string().as_bytes())?;
-    append_file(
-        &mut archive,
-        "manifest.json",
-        0o644,
-        docker.to_string().as_bytes(),
-    )?;
-    append_file(
-        &mut archive,
-        "oci-layout",
-        0o644,
-        br#"{"imageLayoutVersion":"1.0.0"}"#,
-    )?;
-    archive.into_inner()?.flush()?;
-    Ok(())
+/// The documents of an image and its layer.
+struct Parts {
+    layer: Vec<u8>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+    index: Vec<u8>,
 }
 
-fn layer(image: &Image) -> Result<Vec<u8>> {
+/// Writes the archive that is one for docker and one for the OCI. Its layer is not compressed: docker wants it so.
+pub(super) fn write(image: &Image, file: &Path) -> Result<()> {
+    let layer = tar(&image.entries)?;
+    let diff = digest(&layer);
+    let parts = Parts::new(image, layer, "application/vnd.oci.image.layer.v1.tar", &diff);
+    let docker =
+        json!([{ "Config": blob(&parts.config), "RepoTags": image.names, "Layers": [blob(&parts.layer)] }]);
+    parts.write(file, Some(docker.to_string().as_bytes()))
+}
+
+/// Writes an OCI layout and nothing else, its layer compressed as registries want it, so that the image keeps its digest
+/// wherever it is pushed to. Gives that digest.
+pub(super) fn write_oci(image: &Image, file: &Path) -> Result<String> {
+    let layer = tar(&image.entries)?;
+    let diff = digest(&layer);
+    let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let parts = Parts::new(image, gzip(&layer)?, media_type, &diff);
+    parts.write(file, None)?;
+    Ok(digest(&parts.manifest))
+}
+
+impl Parts {
+    fn new(image: &Image, layer: Vec<u8>, media_type: &str, diff: &str) -> Self {
+        let config = json!({
+            "architecture": architecture(),
+            "os": "linux",
+            // Images without a time are from the year 1; this is what builders write who want equal bytes.
+            "created": "1970-01-01T00:00:00Z",
+            "config": image.config,
+            "rootfs": { "type": "layers", "diff_ids": [diff] },
+        })
+        .to_string()
+        .into_bytes();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor(media_type, &layer)],
+        })
+        .to_string()
+        .into_bytes();
+        let named = |name: &String| {
+            let mut descriptor = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+            let tag = name.rsplit(':').next().unwrap_or_default();
+            descriptor["annotations"] =
+                json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
+            descriptor
+        };
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": image.names.iter().map(named).collect::<Vec<_>>(),
+        })
+        .to_string()
+        .into_bytes();
+        Self {
+            layer,
+            config,
+            manifest,
+            index,
+        }
+    }
+
+    fn write(&self, file: &Path, docker: Option<&[u8]>) -> Result<()> {
+        let output = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut archive = tar::Builder::new(BufWriter::new(output));
+        let mut blobs = [&self.config, &self.manifest, &self.layer];
+        blobs.sort_by_key(|bytes| blob(bytes));
+        append(&mut archive, "blobs", &Entry::Directory(0o755))?;
+        append(&mut archive, "blobs/sha256", &Entry::Directory(0o755))?;
+        for bytes in blobs {
+            append_file(&mut archive, &blob(bytes), 0o644, bytes)?;
+        }
+        append_file(&mut archive, "index.json", 0o644, &self.index)?;
+        if let Some(docker) = docker {
+            append_file(&mut archive, "manifest.json", 0o644, docker)?;
+        }
+        let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        append_file(&mut archive, "oci-layout", 0o644, version)?;
+        archive.into_inner()?.flush()?;
+        Ok(())
+    }
+}
+
+/// The entries as a tar archive.
+pub(crate) fn tar(entries: &BTreeMap<String, Entry>) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    for (path, entry) in &image.entries {
+    for (path, entry) in entries {
         append(&mut archive, path, entry)?;
     }
     Ok(archive.into_inner()?)
+}
+
+/// The bytes compressed.
+pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new()
+        .mtime(0)
+        .write(Vec::new(), Compression::default());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
 }
 
 fn append(archive: &mut tar::Builder<impl Write>, path: &str, entry: &Entry) -> Result<()> {
@@ -123,7 +169,7 @@ fn header(mode: u32, kind: tar::EntryType) -> tar::Header {
 }
 
 /// The architecture as Go names it.
-fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -143,7 +189,8 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hexadecimal(bytes))
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// The SHA-256 of the bytes in hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     digest.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.

@@ -26,8 +26,8 @@ struct Recipe {
     labels: BTreeMap<String, String>,
     /// Path in the image to name of a binary.
     binaries: BTreeMap<String, String>,
-    /// Path in the image to path on this machine.
-    files: BTreeMap<String, PathBuf>,
+    /// Path in the image to a folder of this machine whose files are put together.
+    bundles: BTreeMap<String, PathBuf>,
     /// Path in the image to text.
     texts: BTreeMap<String, String>,
     /// Path in the image to mode in octal digits.
@@ -62,14 +62,8 @@ pub fn suite(binaries: &BTreeMap<&str, PathBuf>) -> Result<Image> {
     for (path, text) in &recipe.texts {
         image = image.file(inside(path)?, 0o644, text.as_bytes());
     }
-    for (path, source) in &recipe.files {
-        let bytes = std::fs::read(source).with_context(|| {
-            format!(
-                "cannot read {}: apt-get install ca-certificates",
-                source.display()
-            )
-        })?;
-        image = image.file(inside(path)?, 0o644, bytes);
+    for (path, folder) in &recipe.bundles {
+        image = image.copied(inside(path)?, 0o644, &certificates(folder)?)?;
     }
     let mut libraries = BTreeSet::new();
     for (path, name) in &recipe.binaries {
@@ -80,9 +74,8 @@ pub fn suite(binaries: &BTreeMap<&str, PathBuf>) -> Result<Image> {
         image = image.file(inside(path)?, 0o755, stripped(file)?);
     }
     for library in libraries {
-        let bytes = std::fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
         let path = library.to_str().context("a library's path is not UTF-8")?;
-        image = image.file(inside(path)?, 0o755, bytes);
+        image = image.copied(inside(path)?, 0o755, std::slice::from_ref(&library))?;
     }
     Ok(image)
 }
@@ -91,6 +84,28 @@ fn recipe() -> Result<Recipe> {
     let file = recipe_file();
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_saphyr::from_str(&text).with_context(|| format!("{} is no recipe", file.display()))
+}
+
+/// The certificates in a folder, in the order of their names.
+fn certificates(folder: &Path) -> Result<Vec<PathBuf>> {
+    let missing = || {
+        format!(
+            "no certificates in {}: apt-get install ca-certificates",
+            folder.display()
+        )
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(missing)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "crt") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        bail!("{}", missing());
+    }
+    Ok(found)
 }
 
 fn inside(path: &str) -> Result<&str> {
@@ -122,7 +137,7 @@ fn linked(binary: &Path) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// The bytes of a binary without its symbols.
-fn stripped(binary: &Path) -> Result<Vec<u8>> {
+pub(crate) fn stripped(binary: &Path) -> Result<Vec<u8>> {
     let folder = Scratch::new("strip-")?;
     let file = folder.join("stripped");
     let output = Command::new("strip")

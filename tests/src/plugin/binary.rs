@@ -23,6 +23,15 @@ pub fn webhook_binary() -> Result<PathBuf> {
     once(&BINARY, "BACKUP_WEBHOOK_BINARY", "backup-webhook")
 }
 
+/// The path of a binary built for another target, in the same profile. Not remembered: who asks asks once.
+pub fn binary_for(triple: &str, package: &str) -> Result<PathBuf> {
+    let mut layout = Layout::of(&std::env::current_exe().context("cannot find this program's own binary")?)?;
+    let profile = layout.folder.file_name().context("a folder without a name")?;
+    layout.folder = layout.target_dir.join(triple).join(profile);
+    layout.triple = Some(triple.to_owned());
+    build(&layout, package)
+}
+
 fn once(known: &OnceLock<Result<PathBuf, String>>, variable: &str, package: &str) -> Result<PathBuf> {
     let built = known.get_or_init(|| find_or_build(variable, package).map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!("{error}"))
@@ -33,7 +42,13 @@ fn find_or_build(variable: &str, package: &str) -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(variable).filter(|value| !value.is_empty()) {
         return std::path::absolute(&named).with_context(|| format!("cannot find {}", named.display()));
     }
-    let layout = Layout::of(&std::env::current_exe().context("cannot find this test's own binary")?)?;
+    build(
+        &Layout::of(&std::env::current_exe().context("cannot find this test's own binary")?)?,
+        package,
+    )
+}
+
+fn build(layout: &Layout, package: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO")
         .map(PathBuf::from)
         .or_else(|| process::on_path("cargo"));

@@ -19,7 +19,8 @@ fn small_suite() -> Result<Image> {
     ]))
 }
 
-fn entries(archive: &[u8]) -> Result<BTreeMap<String, (tar::Header, Vec<u8>)>> {
+/// What is in an archive, by path.
+pub(crate) fn entries(archive: &[u8]) -> Result<BTreeMap<String, (tar::Header, Vec<u8>)>> {
     let mut found = BTreeMap::new();
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;
@@ -32,7 +33,8 @@ fn entries(archive: &[u8]) -> Result<BTreeMap<String, (tar::Header, Vec<u8>)>> {
     Ok(found)
 }
 
-fn document(entries: &BTreeMap<String, (tar::Header, Vec<u8>)>, path: &str) -> Result<Value> {
+/// A JSON document in an archive.
+pub(crate) fn document(entries: &BTreeMap<String, (tar::Header, Vec<u8>)>, path: &str) -> Result<Value> {
     let (_, bytes) = entries.get(path).with_context(|| format!("no {path}"))?;
     Ok(serde_json::from_slice(bytes)?)
 }
@@ -138,6 +140,23 @@ fn the_image_runs_as_nobody_and_has_no_shell() -> Result<()> {
             "{path} can be written to by others"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn the_authorities_are_those_of_debian_and_not_of_the_building_machine() -> Result<()> {
+    let archive = entries(&written(&small_suite()?)?)?;
+    let docker = document(&archive, "manifest.json")?;
+    let (_, layer) = archive
+        .get(docker[0]["Layers"][0].as_str().context("no layer")?)
+        .context("no layer")?;
+    let layer = entries(layer)?;
+    let (_, bundle) = layer
+        .get("etc/ssl/certs/ca-certificates.crt")
+        .context("no bundle")?;
+    let bundle = std::str::from_utf8(bundle)?;
+    let brought = std::fs::read_dir("/usr/share/ca-certificates/mozilla")?.count();
+    assert_eq!(bundle.matches("-----BEGIN CERTIFICATE-----\n").count(), brought);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod image;
 mod lifecycle;
 mod manifests;
 mod node;
+mod release;
 mod running;
 mod schedules;
 mod storage;
