@@ -16,6 +16,26 @@ use super::{
 /// Digits of a whole id.
 const WHOLE: usize = 64;
 
+/// Key of the snapshot of one of our records, which needs no password to be forgotten; `None` for Velero's.
+pub(super) fn key_of(record: &Value) -> Option<String> {
+    let text = |pointer: &str| {
+        record
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (namespace, snapshot) = (text("/spec/pod/namespace"), text("/status/snapshotID"));
+    let is_ours = text("/spec/uploaderType") == "restic"
+        && snapshot.len() == WHOLE
+        && snapshot.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // Namespaces are labels: nothing in them leads to another folder.
+    let is_label = namespace
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !namespace.is_empty();
+    (is_ours && is_label).then(|| format!("restic/{namespace}/snapshots/{snapshot}"))
+}
+
 /// Snapshots by namespace and claim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimSnapshots {
@@ -90,5 +110,18 @@ mod tests {
         assert_eq!(found.of_claims[&("shop".to_owned(), "data".to_owned())], whole);
         assert!(!found.are_veleros);
         assert!(read(&[record("", "data", "0123abcd")]).are_veleros);
+        assert_eq!(
+            key_of(&record("restic", "data", &whole)),
+            Some(format!("restic/shop/snapshots/{whole}"))
+        );
+        let mut outside = record("restic", "data", &whole);
+        outside["spec"]["pod"]["namespace"] = "../kopia".into();
+        for not_ours in [
+            record("restic", "d", "0123abcd"),
+            record("kopia", "d", &whole),
+            outside,
+        ] {
+            assert_eq!(key_of(&not_ours), None, "{not_ours}");
+        }
     }
 }

@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use velero_model::{layout::BackupKeys, name::BackupName};
+use serde_json::Value;
+use velero_model::{layout::BackupKeys, name::BackupName, volume};
 
 use super::{
+    claim_snapshots::key_of,
     error::CatalogError,
     folder::{self, Folder, State},
-    purge::{Purged, purge},
+    open::inflate_file,
+    purge::{Purged, clear, purge},
     restores, volume_data,
 };
 use crate::{
@@ -101,7 +104,7 @@ pub async fn delete(
             reason,
         });
     }
-    let volumes = volume_data::of(bucket, name, &files).await?;
+    let volumes = volume_data::veleros(bucket, name, &files).await?;
     if !volumes.is_empty() && !options.leave_volume_data {
         return Err(CatalogError::VolumeData {
             name: name.clone(),
@@ -158,11 +161,41 @@ pub async fn resume_deletion(
 /// Restores and files. The account of the run goes last: it says whose the rest is, should this be cut off.
 async fn remove_files(bucket: &Arc<dyn Bucket>, name: &BackupName, summary: &mut DeleteSummary) {
     remove_restores(bucket, name, summary).await;
+    // While their record is still there: whoever finishes this later finds them by it.
+    if let Err(error) = forget_snapshots(bucket, name, summary).await {
+        summary.purged.failures.push(format!(
+            "snapshots of volumes remain, and with them the rest: {error}"
+        ));
+        return;
+    }
     let keys = BackupKeys(name);
     match purge(bucket, &keys.folder(), Some(&keys.outcome())).await {
         Ok(purged) => summary.purged.append(purged),
         Err(error) => summary.purged.failures.push(error.to_string()),
     }
+}
+
+/// The snapshots of volumes that the backup records; what they alone needed is freed when the location is maintained.
+async fn forget_snapshots(
+    bucket: &Arc<dyn Bucket>,
+    name: &BackupName,
+    summary: &mut DeleteSummary,
+) -> Result<(), CatalogError> {
+    let key = BackupKeys(name).pod_volume_backups();
+    let Some(info) = bucket.head(&key).await? else {
+        return Ok(());
+    };
+    let list: Vec<Value> = match inflate_file(bucket, &info).await {
+        // One that cannot be read was refused or accepted before.
+        Ok(json) => volume::parse_list(&json).unwrap_or_default(),
+        Err(error) if error.is_damage() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    for key in list.iter().filter_map(key_of) {
+        let purged = clear(bucket, &key, &|found| found == key, None).await?;
+        summary.purged.append(purged);
+    }
+    Ok(())
 }
 
 /// In a bucket with versions the marker's own version goes first: where a lock keeps it, nothing is touched, because a
@@ -258,6 +291,37 @@ mod tests {
             remove(&fixture, "b").await,
             Err(CatalogError::NotFound { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn snapshots_of_volumes_go_with_their_backup() {
+        let fixture = Fixture::new();
+        fixture.ours("b", 5).await;
+        let id = "ab".repeat(32);
+        let record = json!([{
+            "spec": { "pod": { "namespace": "shop" }, "uploaderType": "restic" }, "status": { "snapshotID": id },
+        }]);
+        fixture
+            .put("backups/b/b-podvolumebackups.json.gz", gz_json(&record))
+            .await;
+        for key in [
+            "config",
+            "data/cd/cd01",
+            &format!("snapshots/{id}"),
+            "snapshots/ef",
+        ] {
+            fixture.put(&format!("restic/shop/{key}"), "x").await;
+        }
+        let summary = remove(&fixture, "b").await.unwrap();
+        assert!(summary.is_complete() && summary.volume_data_left.is_empty());
+        assert_eq!(
+            fixture.keys("").await,
+            [
+                "restic/shop/config",
+                "restic/shop/data/cd/cd01",
+                "restic/shop/snapshots/ef"
+            ]
+        );
     }
 
     #[tokio::test]

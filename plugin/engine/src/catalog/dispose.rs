@@ -196,7 +196,7 @@ async fn remove(
     {
         let files = bucket.list_all(&prefix).await?;
         // What lies in a repository below the prefix goes with that.
-        let snapshots = volume_data::of(bucket, &name, &files).await?;
+        let snapshots = volume_data::veleros(bucket, &name, &files).await?;
         let snapshots = snapshots
             .into_iter()
             .filter(|phrase| !phrase.contains("repository"));

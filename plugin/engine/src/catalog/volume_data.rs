@@ -1,4 +1,4 @@
-//! Volume data of a backup that lies outside its folder and that only Velero can delete.
+//! Volume data of a backup that lies outside its folder, and what of it only Velero can delete.
 //!
 //! In come the side files in which Velero records volumes; out goes one phrase a volume: snapshots in a kopia or restic
 //! repository, CSI snapshots, snapshots of a cloud provider. A side file that is there and cannot be read counts as
@@ -14,6 +14,7 @@ use velero_model::{
 };
 
 use super::{
+    claim_snapshots::key_of,
     error::CatalogError,
     open::{OpenBackup, inflate_file},
 };
@@ -24,24 +25,30 @@ use crate::storage::{Bucket, ObjectInfo};
 /// # Errors
 /// Storage faults only.
 pub async fn volume_data(open: &OpenBackup) -> Result<Vec<String>, CatalogError> {
-    of(open.bucket(), open.name(), open.files()).await
+    gather(open.bucket(), open.name(), open.files(), pod_volume_backup).await
 }
 
-/// The same for a folder whose marker may be damaged.
-pub(super) async fn of(
+/// What only Velero can delete, of a folder whose marker may be damaged.
+pub(super) async fn veleros(
     bucket: &Arc<dyn Bucket>,
     name: &BackupName,
     files: &[ObjectInfo],
+) -> Result<Vec<String>, CatalogError> {
+    gather(bucket, name, files, others_pod_volume_backup).await
+}
+
+async fn gather(
+    bucket: &Arc<dyn Bucket>,
+    name: &BackupName,
+    files: &[ObjectInfo],
+    pod_volume_backup: fn(&Value) -> Option<String>,
 ) -> Result<Vec<String>, CatalogError> {
     let keys = BackupKeys(name);
     let folder = keys.folder();
     let file = |suffix: &str| format!("{folder}{name}-{suffix}.json.gz");
     let mut found = Vec::new();
     for (key, phrase) in [
-        (
-            keys.pod_volume_backups(),
-            pod_volume_backup as fn(&Value) -> Option<String>,
-        ),
+        (keys.pod_volume_backups(), pod_volume_backup),
         (keys.volume_snapshots(), native_snapshot),
         (file("csi-volumesnapshotcontents"), csi_content),
         (keys.volume_info(), volume_info),
@@ -66,6 +73,14 @@ pub(super) async fn of(
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// All but snapshots of ours, which are forgotten with their backup.
+fn others_pod_volume_backup(value: &Value) -> Option<String> {
+    match key_of(value) {
+        Some(_) => None,
+        None => pod_volume_backup(value),
+    }
 }
 
 fn pod_volume_backup(value: &Value) -> Option<String> {
