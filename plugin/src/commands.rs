@@ -22,6 +22,7 @@ mod in_cluster;
 mod list;
 mod location;
 mod logs;
+mod maintain;
 mod metrics;
 mod modifiers;
 mod mover;
@@ -166,7 +167,9 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Diff(request) => Box::pin(diff::run(session, *request)).await,
         Command::Find { place, object } => find::run(session, &place, &object).await,
         Command::Logs { place, name } => logs::run(session, &place, &name).await,
-        Command::Verify { place, names } => verify::run(session, &place, &names).await,
+        Command::Verify { place, names, read } => {
+            Box::pin(verify::run(session, &place, &names, read.as_ref())).await
+        }
         Command::Download { place, name, file } => download::run(session, &place, &name, &file).await,
         Command::Import { place, file } => import::run(session, &place, &file).await,
         Command::Copy { place, names, to } => copy::run(session, &place, &names, &to).await,
@@ -204,6 +207,9 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::AddLocation { name, place, default } => location::add(session, &name, &place, default),
         Command::ListLocations => location::list(session),
         Command::CheckLocation { place, repair } => location::check(session, &place, repair).await,
+        Command::MaintainLocation { place, password_file } => {
+            Box::pin(maintain::run(session, &place, password_file.as_deref())).await
+        }
         Command::DefaultLocation { name } => location::default(session, name.as_deref()),
         Command::RemoveLocation { name } => location::remove(session, &name),
         Command::Cluster(request) => Box::pin(cluster::run(session, *request)).await,

@@ -20,8 +20,8 @@ use std::{error::Error, io, process::ExitCode, time::Duration};
 
 use backup_engine::{
     api::ApiError, backup::BackupError, catalog::CatalogError, clusters::ClustersError, diff::DiffError,
-    lifecycle::LifecycleError, location::LocationError, restore::RestoreError, storage::StorageError,
-    velero::VeleroError,
+    lifecycle::LifecycleError, location::LocationError, repository::RepositoryError, restore::RestoreError,
+    storage::StorageError, velero::VeleroError,
 };
 use backup_plan::resource_names::UnknownResource;
 use thiserror::Error;
@@ -121,6 +121,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
     Restore(#[from] RestoreError),
     #[error(transparent)]
     Diff(#[from] DiffError),
@@ -171,6 +173,7 @@ impl Failure {
             Self::Location(error) => of_location(error),
             Self::Backup(error) => of_backup(error),
             Self::Catalog(error) => of_catalog(error),
+            Self::Repository(error) => of_repository(error),
             Self::Restore(error) => of_restore(error),
             Self::Diff(error) => of_diff(error),
             Self::Velero(error) => of_velero(error),
@@ -300,6 +303,16 @@ fn of_restore(error: &RestoreError) -> Exit {
         | RestoreError::Volume { .. }
         | RestoreError::Temporary(_)
         | RestoreError::Task(_) => Exit::Failed,
+    }
+}
+
+fn of_repository(error: &RepositoryError) -> Exit {
+    match error {
+        RepositoryError::NotThere { .. } | RepositoryError::NoSnapshot { .. } => Exit::NotFound,
+        RepositoryError::WrongPassword { .. } | RepositoryError::Locked { .. } => Exit::Refused,
+        RepositoryError::Folder { .. } | RepositoryError::Files { .. } | RepositoryError::Format { .. } => {
+            Exit::Failed
+        }
     }
 }
 

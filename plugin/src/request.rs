@@ -85,6 +85,14 @@ pub(crate) struct Common {
     pub(crate) records_folder: Option<PathBuf>,
 }
 
+/// How much of the data of volumes is read back.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadData {
+    /// Of a hundred bytes.
+    pub(crate) percent: f64,
+    pub(crate) password_file: Option<PathBuf>,
+}
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
@@ -122,6 +130,7 @@ pub(crate) enum Command {
     Verify {
         place: Place,
         names: Vec<BackupName>,
+        read: Option<ReadData>,
     },
     Download {
         place: Place,
@@ -185,6 +194,10 @@ pub(crate) enum Command {
     CheckLocation {
         place: Place,
         repair: bool,
+    },
+    MaintainLocation {
+        place: Place,
+        password_file: Option<PathBuf>,
     },
     DefaultLocation {
         name: Option<String>,
@@ -365,6 +378,13 @@ fn meaning(
         Typed::Verify(verify) => Command::Verify {
             place: place()?,
             names: fields::names(&verify.names)?,
+            read: match verify.read_data.as_deref() {
+                Some(text) => Some(ReadData {
+                    percent: fields::percent("--read-data", text)?,
+                    password_file: in_cluster::password_file(&verify.password, environment),
+                }),
+                None => None,
+            },
         },
         Typed::Download(download) => Command::Download {
             place: place()?,
@@ -497,6 +517,10 @@ fn location_meaning(
         LocationCommand::Check { location, repair } => Command::CheckLocation {
             place: place::of(location.as_deref().or(global.location.as_deref()), environment)?,
             repair,
+        },
+        LocationCommand::Maintain { location, password } => Command::MaintainLocation {
+            place: place::of(location.as_deref().or(global.location.as_deref()), environment)?,
+            password_file: in_cluster::password_file(&password, environment),
         },
         LocationCommand::Default { name } => Command::DefaultLocation { name },
         LocationCommand::Remove { name } => Command::RemoveLocation { name },

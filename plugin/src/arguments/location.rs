@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::mover::PasswordFlag;
+
 /// Name and check the places where backups are
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -38,6 +40,15 @@ pub(crate) enum LocationCommand {
         /// Remove what killed runs left.
         #[arg(long)]
         repair: bool,
+    },
+    /// Free what no snapshot of a volume needs any more
+    Maintain {
+        /// Name or URL; the default location if not given.
+        #[arg(value_name = "NAME|URL", add = crate::completion::locations())]
+        location: Option<String>,
+
+        #[command(flatten)]
+        password: PasswordFlag,
     },
     /// Show or choose the default location
     Default {

@@ -1,26 +1,36 @@
 //! `verify`: whether a backup is still what was written.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
-use backup_engine::catalog::{self, Finding, Level, VerifyReport};
+use backup_engine::{
+    catalog::{self, Finding, Level, OpenBackup, VerifyReport},
+    repository::Depth,
+    storage::Bucket,
+};
 use serde_json::{Value, json};
 use velero_model::name::BackupName;
 
+use super::volume_data;
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
-    request::Place,
+    request::{Place, ReadData},
     session::Session,
     view::{self, count, document},
 };
 
-pub(crate) async fn run(session: &Session, place: &Place, names: &[BackupName]) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    session: &Session,
+    place: &Place,
+    names: &[BackupName],
+    read: Option<&ReadData>,
+) -> Result<Exit, Failure> {
     let opened = session.open(place).await?;
     let mut exit = Exit::Done;
     let mut results = Vec::new();
     for name in names {
         let watch = session.watch();
-        let report = check(session, &opened.bucket, name).await;
+        let report = check(session, &opened.bucket, name, read).await;
         watch.end().await;
         let report = report?;
         if !report.is_sound() {
@@ -46,8 +56,9 @@ pub(crate) async fn run(session: &Session, place: &Place, names: &[BackupName]) 
 /// A marker that cannot be believed is damage too, found before anything else could be looked at.
 async fn check(
     session: &Session,
-    bucket: &std::sync::Arc<dyn backup_engine::storage::Bucket>,
+    bucket: &Arc<dyn Bucket>,
     name: &BackupName,
+    read: Option<&ReadData>,
 ) -> Result<VerifyReport, Failure> {
     let damaged = |error: &catalog::CatalogError| VerifyReport {
         findings: vec![Finding {
@@ -58,10 +69,53 @@ async fn check(
         ..VerifyReport::default()
     };
     match session.unless_interrupted(catalog::open(bucket, name)).await {
-        Ok(backup) => Ok(Box::pin(catalog::verify(&backup, &session.progress, &session.cancel)).await?),
+        Ok(backup) => {
+            let mut report = Box::pin(catalog::verify(&backup, &session.progress, &session.cancel)).await?;
+            let found = Box::pin(volumes(session, bucket, &backup, read)).await?;
+            report.findings.extend(found);
+            Ok(report)
+        }
         Err(Failure::Catalog(error)) if error.is_damage() => Ok(damaged(&error)),
         Err(failure) => Err(failure),
     }
+}
+
+/// The data of volumes: whether it is there, and, where that is asked for, what it is.
+async fn volumes(
+    session: &Session,
+    bucket: &Arc<dyn Bucket>,
+    backup: &OpenBackup,
+    read: Option<&ReadData>,
+) -> Result<Vec<Finding>, Failure> {
+    let snapshots = match session.unless_interrupted(catalog::claim_snapshots(backup)).await {
+        Ok(snapshots) => snapshots,
+        // Its file was looked at with all the others.
+        Err(Failure::Catalog(error)) if error.is_damage() => return Ok(Vec::new()),
+        Err(failure) => return Err(failure),
+    };
+    let missing = catalog::volumes_are_there(bucket, &snapshots);
+    let mut findings = session.unless_interrupted(missing).await?;
+    let Some(read) = read.filter(|_| findings.is_empty() && !snapshots.of_claims.is_empty()) else {
+        return Ok(findings);
+    };
+    let api = session.api().await.ok();
+    let file = read.password_file.as_deref();
+    let password = volume_data::password(session, api.as_ref(), file, bucket, false).await?;
+    let depth = if read.percent < 100.0 {
+        Depth::Percent(read.percent)
+    } else {
+        Depth::Data
+    };
+    let (mut done, total) = (0, snapshots.of_claims.len());
+    session.progress.set_step("reading the data of volumes");
+    let reading = catalog::read_volumes(bucket, &snapshots, password.reveal(), depth, |_, claim| {
+        done += 1;
+        session.progress.set_step(&format!(
+            "data of volumes: {done} of {total} read (claim {claim})"
+        ));
+    });
+    findings.extend(session.unless_interrupted(reading).await?);
+    Ok(findings)
 }
 
 fn result(name: &BackupName, report: &VerifyReport) -> Value {

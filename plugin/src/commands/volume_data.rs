@@ -82,7 +82,14 @@ pub(super) async fn of_backup(
     let password = if moves.is_empty() {
         Redacted::new(String::new())
     } else {
-        password(session, api, wanted.movers.password_file.as_deref(), bucket, true).await?
+        password(
+            session,
+            Some(api),
+            wanted.movers.password_file.as_deref(),
+            bucket,
+            true,
+        )
+        .await?
     };
     view::say(&format!(
         "volumes: {} to read by movers of image {}",
@@ -125,7 +132,7 @@ pub(super) async fn of_restore(
     } else if found.are_veleros && given.is_none() && std::env::var_os(VARIABLE).is_none() {
         Redacted::new(VELEROS.to_owned())
     } else {
-        password(session, api, given, &opened.bucket, false).await?
+        password(session, Some(api), given, &opened.bucket, false).await?
     };
     Ok(Some(VolumeData {
         bucket: Arc::clone(&opened.bucket),
@@ -172,7 +179,7 @@ pub(super) async fn direct(
 /// The password of a location's repositories; made where there are none and `may_make`.
 pub(super) async fn password(
     session: &Session,
-    api: &ApiClient,
+    api: Option<&ApiClient>,
     file: Option<&Path>,
     bucket: &Arc<dyn Bucket>,
     may_make: bool,
@@ -189,10 +196,16 @@ pub(super) async fn password(
     }
     let place = bucket.describe();
     let secret = secret_path(&place);
-    let in_cluster = match session.unless_interrupted(api.get(&secret)).await {
-        Ok(found) => found.and_then(|body| read_secret(&body)),
-        Err(Failure::Api(error)) if error.is_forbidden() || error.is_not_found() => None,
-        Err(failure) => return Err(failure),
+    let in_cluster = match api {
+        // Looking at backups needs no cluster, and one that does not answer has no word in it.
+        None => None,
+        Some(api) => match session.unless_interrupted(api.get(&secret)).await {
+            Ok(found) => found.and_then(|body| read_secret(&body)),
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            Err(_) if !may_make => None,
+            Err(Failure::Api(error)) if error.is_forbidden() || error.is_not_found() => None,
+            Err(failure) => return Err(failure),
+        },
     };
     if let Some(password) = in_cluster {
         return Ok(password);
@@ -228,7 +241,10 @@ pub(super) async fn password(
         what: format!("password file {}", own.display()),
         source,
     })?;
-    let kept_in_cluster = keep_in_cluster(session, api, &place, &password).await;
+    let kept_in_cluster = match api {
+        Some(api) => keep_in_cluster(session, api, &place, &password).await,
+        None => false,
+    };
     view::say(&format!(
         "volume repositories at {place} get this password, kept in {}{}:\n  {password}\nwithout it nobody reads the data of \
          volumes again: keep a copy where the cluster and this machine are not",

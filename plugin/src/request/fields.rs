@@ -137,6 +137,14 @@ pub(super) fn pairs(
     Ok(pairs)
 }
 
+/// `10%`: more than nothing, at most all.
+pub(super) fn percent(flag: &'static str, text: &str) -> Result<f64, RequestError> {
+    text.strip_suffix('%')
+        .and_then(|number| number.parse::<f64>().ok())
+        .filter(|percent| *percent > 0.0 && *percent <= 100.0)
+        .ok_or_else(|| RequestError::flag(flag, text, "write a share of it, such as 10%"))
+}
+
 /// Bytes with a unit of resource quantities: `10Mi`, `500k`, `1048576`; `MiB` and `/s` are understood too.
 pub(super) fn bytes(flag: &'static str, text: &str) -> Result<u64, RequestError> {
     const UNITS: [(&str, u64); 8] = [

@@ -86,14 +86,19 @@ pub(super) fn movers(
     environment: &Environment,
 ) -> Result<Movers, RequestError> {
     Ok(Movers {
-        password_file: password
-            .repository_password_file
-            .as_ref()
-            .map(|file| environment.working_folder.join(file)),
+        password_file: password_file(password, environment),
         image: image(pods),
         image_pull_secret: pods.image_pull_secret.clone(),
         deadline: fields::wait("--timeout", global.timeout.as_deref())?.unwrap_or(VOLUME_DEADLINE),
     })
+}
+
+/// The password's file, from wherever it is meant.
+pub(super) fn password_file(typed: &PasswordFlag, environment: &Environment) -> Option<PathBuf> {
+    typed
+        .repository_password_file
+        .as_ref()
+        .map(|file| environment.working_folder.join(file))
 }
 
 /// The image of pods.

@@ -12,7 +12,9 @@ mod archive;
 mod files;
 mod index;
 mod tally;
+mod volumes;
 
+pub use self::volumes::{read_volumes, volumes_are_there};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;

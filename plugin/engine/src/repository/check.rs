@@ -3,7 +3,7 @@
 //! In comes a depth; out go findings, a line each. At every depth indexes, trees and the presence of packs are looked at; with
 //! data, packs are read, decrypted and hashed.
 
-use rustic_core::{CheckOptions, ReadSubsetOption};
+use rustic_core::{CheckOptions, CheckResults, ReadSubsetOption};
 
 use super::{Repository, RepositoryError};
 
@@ -33,25 +33,48 @@ impl Repository {
     /// # Errors
     /// When it cannot be looked at; damage is in the result.
     pub fn check(self, depth: Depth) -> Result<Findings, RepositoryError> {
-        let subset = match depth {
-            Depth::Percent(percent) => ReadSubsetOption::Percentage(percent),
-            Depth::Structure | Depth::Data => ReadSubsetOption::All,
-        };
-        let options = CheckOptions::default()
-            .read_data(depth != Depth::Structure)
-            .read_data_subset(subset);
-        let found = self.rustic.check(options).map_err(|error| self.fail(&error))?;
-        let mut findings = Findings::default();
-        for (level, error) in found.0 {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default().to_owned();
-            // Its two levels are not public; their names are.
-            if format!("{level:?}") == "Error" {
-                findings.errors.push(line);
-            } else {
-                findings.warnings.push(line);
-            }
-        }
-        Ok(findings)
+        let found = self
+            .rustic
+            .check(options(depth))
+            .map_err(|error| self.fail(&error))?;
+        Ok(sort(found))
     }
+
+    /// Looks at what one snapshot needs, and at nothing else but the presence of all packs.
+    ///
+    /// # Errors
+    /// As [`Self::check`], and [`RepositoryError::NoSnapshot`].
+    pub fn check_snapshot(&self, id: &str, depth: Depth) -> Result<Findings, RepositoryError> {
+        let snapshot = self.find(id)?;
+        let found = self
+            .rustic
+            .check_with_trees(options(depth), vec![snapshot.tree])
+            .map_err(|error| self.fail(&error))?;
+        Ok(sort(found))
+    }
+}
+
+fn options(depth: Depth) -> CheckOptions {
+    let subset = match depth {
+        Depth::Percent(percent) => ReadSubsetOption::Percentage(percent),
+        Depth::Structure | Depth::Data => ReadSubsetOption::All,
+    };
+    CheckOptions::default()
+        .read_data(depth != Depth::Structure)
+        .read_data_subset(subset)
+}
+
+fn sort(found: CheckResults) -> Findings {
+    let mut findings = Findings::default();
+    for (level, error) in found.0 {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default().to_owned();
+        // Its two levels are not public; their names are.
+        if format!("{level:?}") == "Error" {
+            findings.errors.push(line);
+        } else {
+            findings.warnings.push(line);
+        }
+    }
+    findings
 }

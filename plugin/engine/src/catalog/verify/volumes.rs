@@ -1,0 +1,100 @@
+//! The data of volumes that a backup records, as far as it can be looked at.
+//!
+//! In come the snapshots of its claims, and a password with a depth where repositories are to be opened; out go findings. That
+//! a snapshot's file is there is seen without a password. With one, everything that the snapshot needs is looked up, and
+//! read, decrypted and hashed as deep as was asked for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::runtime::Handle;
+
+use super::{Finding, Level};
+use crate::{
+    catalog::{CatalogError, ClaimSnapshots},
+    repository::{BucketFiles, Depth, Files, Lock, Mode, Repository, RepositoryError},
+    storage::Bucket,
+};
+
+/// Looks for the snapshots' files. Velero's have ids that are cut off, so that theirs are not looked for.
+///
+/// # Errors
+/// Storage faults; what is missing is a finding.
+pub async fn volumes_are_there(
+    bucket: &Arc<dyn Bucket>,
+    snapshots: &ClaimSnapshots,
+) -> Result<Vec<Finding>, CatalogError> {
+    let mut findings = Vec::new();
+    for ((namespace, claim), id) in snapshots.of_claims.iter().filter(|_| !snapshots.are_veleros) {
+        let key = format!("restic/{namespace}/snapshots/{id}");
+        if bucket.head(&key).await?.is_none() {
+            findings.push(Finding {
+                level: Level::Damage,
+                what: format!("claim {namespace}/{claim}"),
+                problem: format!("its snapshot {id} is not in the location, so its data is lost"),
+            });
+        }
+    }
+    Ok(findings)
+}
+
+/// Reads what the snapshots need. `done` hears of each claim.
+///
+/// # Errors
+/// When a repository cannot be opened or is locked; damage is a finding.
+pub async fn read_volumes(
+    bucket: &Arc<dyn Bucket>,
+    snapshots: &ClaimSnapshots,
+    password: &str,
+    depth: Depth,
+    mut done: impl FnMut(&str, &str),
+) -> Result<Vec<Finding>, RepositoryError> {
+    let mut by_repository: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+    for ((namespace, claim), id) in &snapshots.of_claims {
+        by_repository.entry(namespace).or_default().push((claim, id));
+    }
+    let mut findings = Vec::new();
+    for (namespace, claims) in by_repository {
+        let files: Arc<dyn Files> = Arc::new(BucketFiles::of_namespace(Arc::clone(bucket), namespace));
+        let (handle, password) = (Handle::current(), password.to_owned());
+        let mut repository = blocking(move || Repository::open(files, &password, &handle)).await?;
+        let lock = Lock::take(&repository, Mode::Shared).await?;
+        for (claim, id) in claims {
+            let wanted = id.to_owned();
+            let looked = blocking(move || {
+                let looked = repository.check_snapshot(&wanted, depth);
+                Ok((repository, looked))
+            })
+            .await?;
+            repository = looked.0;
+            let what = format!("claim {namespace}/{claim}");
+            let problems = match looked.1 {
+                Ok(found) => found.errors,
+                Err(RepositoryError::Files { place, reason }) => {
+                    // What the place refuses is no damage.
+                    let _ = lock.release().await;
+                    return Err(RepositoryError::Files { place, reason });
+                }
+                Err(error) => vec![error.to_string()],
+            };
+            done(namespace, claim);
+            findings.extend(problems.into_iter().map(|problem| Finding {
+                level: Level::Damage,
+                what: what.clone(),
+                problem: format!("its data: {problem}"),
+            }));
+        }
+        lock.release().await?;
+    }
+    Ok(findings)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|stopped| {
+        Err(RepositoryError::Folder {
+            what: "read a repository".to_owned(),
+            reason: stopped.to_string(),
+        })
+    })
+}
