@@ -8,6 +8,7 @@ mod claim;
 mod collect;
 pub(crate) mod describe;
 mod follow;
+mod hooks;
 mod inventory;
 mod pack;
 pub(crate) mod publish;
@@ -355,6 +356,8 @@ async fn write(
     let source = source(request, &inventory, run_id);
     let mut outcome = describe::outcome(inventory, findings, reasons, source, started, completed);
     describe::with_volumes(&mut outcome, moved.account);
+    outcome.hooks = moved.hooks;
+    outcome.warnings.extend(moved.warnings);
     let mut publisher = Publisher::new(bucket, keys, put);
     let account = Account {
         log: &describe::log(request, &outcome),

@@ -12,6 +12,7 @@ pub mod claim;
 pub mod clock;
 pub mod clusters;
 pub mod diff;
+mod exec;
 pub mod jobs;
 pub mod lifecycle;
 pub mod location;

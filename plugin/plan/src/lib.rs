@@ -10,6 +10,7 @@ pub mod cron;
 pub mod disposition;
 pub mod glob;
 pub mod hash;
+pub mod hooks;
 pub mod human;
 pub mod kinds;
 pub mod ownership;

@@ -70,15 +70,16 @@ pub(super) async fn of_backup(
     let planned = session
         .unless_interrupted(moves::plan(api, &filter, &within, wanted.opt_in))
         .await;
-    let (moves, left) = match planned {
+    let planned = match planned {
         Ok(planned) => planned,
         // Who may not look at pods or claims has a backup without them, which says so.
         Err(Failure::Api(error)) if error.is_forbidden() => return Ok(None),
         Err(failure) => return Err(failure),
     };
-    if moves.is_empty() && left.is_empty() {
+    if planned.is_empty() {
         return Ok(None);
     }
+    let moves::Plan { moves, left, hooks } = planned;
     let password = if moves.is_empty() {
         Redacted::new(String::new())
     } else {
@@ -91,14 +92,17 @@ pub(super) async fn of_backup(
         )
         .await?
     };
-    view::say(&format!(
-        "volumes: {} to read by movers of image {}",
-        count(moves.len() as u64, "claim"),
-        wanted.movers.image
-    ));
+    if !moves.is_empty() {
+        view::say(&format!(
+            "volumes: {} to read by movers of image {}",
+            count(moves.len() as u64, "claim"),
+            wanted.movers.image
+        ));
+    }
     Ok(Some(Volumes {
         moves,
         left,
+        hooks,
         password,
         image: wanted.movers.image.clone(),
         image_pull_secret: wanted.movers.image_pull_secret.clone(),

@@ -18,14 +18,7 @@ fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
     let folder = node.folder().join(format!("{namespace}-{name}"));
     fs::create_dir_all(&folder)?;
     persistent_volume(cluster, namespace, name, folder.to_str().context("not UTF-8")?)?;
-    cluster.create(json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": { "name": name, "namespace": namespace },
-        "spec": {
-            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": format!("{namespace}-{name}"),
-            "resources": { "requests": { "storage": "1Gi" } },
-        },
-    }))?;
+    claim(cluster, namespace, name)?;
     cluster.create(pod(namespace, name))?;
     cluster.kubectl_ok(&[
         "wait",
@@ -35,6 +28,18 @@ fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
         namespace,
         "--timeout=60s",
     ])?;
+    Ok(())
+}
+
+fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    cluster.create(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": format!("{namespace}-{name}"),
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    }))?;
     Ok(())
 }
 
@@ -213,7 +218,162 @@ fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
         claim["metadata"]["annotations"]["kubectl-backup.io/filled-with-snapshot"].is_string(),
         "{claim:#}"
     );
-    looked_after(&plugin, &repository, &restic)
+    looked_after(&plugin, &repository, &restic)?;
+    a_journal_is_whole_and_hooks_are_recorded(&node, &plugin, &image)
+}
+
+/// A writer that is frozen by its hooks: what is stored ends on a whole line, and nothing was written meanwhile.
+fn a_journal_is_whole_and_hooks_are_recorded(node: &Node, plugin: &Plugin, image: &str) -> Result<()> {
+    let cluster = node.cluster();
+    let bank = cluster.namespace()?;
+    let folder = node.folder().join(format!("{bank}-journal"));
+    fs::create_dir_all(&folder)?;
+    persistent_volume(
+        cluster,
+        bank.name(),
+        "journal",
+        folder.to_str().context("not UTF-8")?,
+    )?;
+    claim(cluster, bank.name(), "journal")?;
+    let mut writer = pod(bank.name(), "journal");
+    // Two halves of a line, so that whoever looks in between sees it.
+    writer["spec"]["containers"][0]["command"][2] = "i=0; while :; do \
+        if [ -e /data/freeze ]; then touch /data/frozen; else rm -f /data/frozen; \
+        i=$((i+1)); echo -n \"$i \" >>/data/log; echo \"$i\" >>/data/log; fi; done"
+        .into();
+    let freeze = r#"["sh", "-c", "touch /data/freeze; while [ ! -e /data/frozen ]; do :; done; wc -l </data/log >/data/at-freeze"]"#;
+    let thaw = r#"["sh", "-c", "wc -l </data/log >/data/at-thaw; rm /data/freeze"]"#;
+    for (key, value) in [
+        ("pre.hook.backup.velero.io/command", freeze),
+        ("pre.hook.backup.velero.io/timeout", "20s"),
+        ("post.hook.backup.velero.io/command", thaw),
+    ] {
+        writer["metadata"]["annotations"][key] = value.into();
+    }
+    // One whose hooks fail: what it has is stored, or not, as it wishes.
+    let idle = |name: &str, annotations: &[(&str, &str)]| -> Result<()> {
+        let folder = node.folder().join(format!("{bank}-{name}"));
+        fs::create_dir_all(&folder)?;
+        persistent_volume(cluster, bank.name(), name, folder.to_str().context("not UTF-8")?)?;
+        claim(cluster, bank.name(), name)?;
+        let mut pod = pod(bank.name(), name);
+        for (key, value) in annotations {
+            pod["metadata"]["annotations"][key] = (*value).into();
+        }
+        cluster.create(pod)?;
+        Ok(())
+    };
+    let (command, on_error) = (
+        "pre.hook.backup.velero.io/command",
+        "pre.hook.backup.velero.io/on-error",
+    );
+    let post = "post.hook.backup.velero.io/command";
+    cluster.create(writer)?;
+    idle(
+        "fails",
+        &[
+            (command, r#"["sh", "-c", "echo no room >&2; exit 3"]"#),
+            (post, "true"),
+        ],
+    )?;
+    idle("goes-on", &[(command, "no-such-program"), (on_error, "Continue")])?;
+    idle(
+        "late",
+        &[
+            (command, r#"["sleep", "60"]"#),
+            ("pre.hook.backup.velero.io/timeout", "1s"),
+            (on_error, "Continue"),
+        ],
+    )?;
+    idle(
+        "nobody",
+        &[
+            (command, "true"),
+            ("pre.hook.backup.velero.io/container", "nobody"),
+        ],
+    )?;
+    cluster.kubectl_ok(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod",
+        "--all",
+        "-n",
+        bank.name(),
+        "--timeout=60s",
+    ])?;
+    let ran = plugin
+        .run(["create", "journal", "-n", bank.name(), image, "-o", "json"])?
+        .exits(3);
+    let summary: Value = serde_json::from_str(&ran.stdout)?;
+    let hooks = &summary["outcome"]["hooks"];
+    assert_eq!(
+        (&hooks["attempted"], &hooks["failed"]),
+        (&json!(6), &json!(4)),
+        "{hooks:#}"
+    );
+    let error_of = |pod: &str| -> String {
+        let items = hooks["items"].as_array().cloned().unwrap_or_default();
+        let found = items
+            .iter()
+            .find(|item| item["pod"] == pod && !item["error"].is_null());
+        found.map(|item| item["error"].to_string()).unwrap_or_default()
+    };
+    for (pod, said) in [
+        ("fails", "exit code 3 (no room)"),
+        ("goes-on", "could not be run"),
+        ("late", "within 1 s"),
+        ("nobody", "no container nobody"),
+    ] {
+        ensure!(error_of(pod).contains(said), "{pod}: {hooks:#}");
+    }
+    let volumes = summary["outcome"]["volumes"]["items"]
+        .as_array()
+        .context("no volumes")?;
+    let stored = |claim: &str| {
+        let found = volumes.iter().find(|volume| volume["claim"] == claim);
+        found.is_some_and(|volume| volume["snapshot"].is_string())
+    };
+    for (claim, expected) in [
+        ("journal", true),
+        ("fails", false),
+        ("goes-on", true),
+        ("late", true),
+        ("nobody", false),
+    ] {
+        assert_eq!(stored(claim), expected, "{claim}: {volumes:#?}");
+    }
+    let contents = plugin.run(["contents", "journal", "pods"])?.ok();
+    ensure!(
+        contents.stdout.contains("fails"),
+        "its manifest is lost: {contents}"
+    );
+    let read = |name: &str| fs::read_to_string(folder.join(name));
+    let (at_freeze, at_thaw) = (read("at-freeze")?, read("at-thaw")?);
+    assert_eq!(at_freeze, at_thaw, "it was written to while it was frozen");
+    ensure!(!folder.join("freeze").exists(), "it was not thawed");
+    let marker = plugin.run(["cat", "journal", "pod/journal", "-n", bank.name()])?;
+    ensure!(marker.code == 0, "{marker}");
+
+    // Destroyed and brought back: what is there is what was there when it was frozen.
+    cluster.kubectl_ok(&["delete", "namespace", bank.name(), "--timeout=60s"])?;
+    cluster.kubectl_ok(&["delete", "pv", &format!("{bank}-journal")])?;
+    let fresh = node.folder().join("fresh-journal");
+    fs::create_dir_all(&fresh)?;
+    persistent_volume(
+        cluster,
+        bank.name(),
+        "journal",
+        fresh.to_str().context("not UTF-8")?,
+    )?;
+    plugin
+        .run(["restore", "journal", "pvc/journal", "-n", bank.name(), image])?
+        .ok();
+    let log = fs::read_to_string(fresh.join("log"))?;
+    assert_eq!(log.lines().count().to_string(), at_freeze.trim());
+    for (number, line) in log.lines().enumerate() {
+        assert_eq!(line, format!("{0} {0}", number + 1), "a torn line");
+    }
+    no_mover_is_left(cluster)
 }
 
 /// Read back, forgotten with its backup, maintained, and damaged.

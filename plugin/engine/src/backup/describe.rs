@@ -141,7 +141,7 @@ pub(super) fn backup(
             }),
             errors,
             warnings: outcome.warnings.len() as u64,
-            other: [("hookStatus".to_owned(), Value::Object(serde_json::Map::new()))]
+            other: [("hookStatus".to_owned(), hook_status(&outcome.hooks))]
                 .into_iter()
                 .collect(),
         },
@@ -222,6 +222,18 @@ pub(super) fn results(outcome: &Outcome) -> Results {
 }
 
 /// The log in Velero's form.
+/// As Velero has it: nothing where there were none.
+fn hook_status(hooks: &velero_model::outcome::Hooks) -> Value {
+    if hooks.attempted == 0 {
+        return Value::Object(serde_json::Map::new());
+    }
+    let mut status = serde_json::json!({ "hooksAttempted": hooks.attempted });
+    if hooks.failed > 0 {
+        status["hooksFailed"] = hooks.failed.into();
+    }
+    status
+}
+
 /// Adds what became of the volumes; what was said about claims is said anew.
 pub(super) fn with_volumes(outcome: &mut Outcome, volumes: velero_model::outcome::Volumes) {
     if !volumes.data {

@@ -10,16 +10,18 @@ use std::{
     time::Duration,
 };
 
+use backup_plan::hooks::Phase;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use velero_model::{
     mover::{Request, Stored, Work},
-    outcome::{VolumeOutcome, Volumes as Account},
+    outcome::{HookOutcome, Hooks, VolumeOutcome, Volumes as Account},
     time,
 };
 
+use super::hooks;
 use crate::{
     api::ApiClient,
     clock,
@@ -31,7 +33,7 @@ use crate::{
     progress::Progress,
     repository::BucketFiles,
     storage::Bucket,
-    volumes::moves::Move,
+    volumes::moves::{Move, PodHooks},
 };
 
 /// Name of what moved the data, as records have it.
@@ -47,6 +49,8 @@ pub struct Volumes {
     pub moves: Vec<Move>,
     /// What was asked for and is not read.
     pub left: Vec<VolumeOutcome>,
+    /// Hooks of pods in scope.
+    pub hooks: Vec<PodHooks>,
     /// Password of the repositories.
     pub password: Redacted,
     /// Image of movers.
@@ -65,6 +69,8 @@ pub struct Volumes {
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     pub(super) account: Account,
+    pub(super) hooks: Hooks,
+    pub(super) warnings: Vec<String>,
     /// PodVolumeBackups, for Velero's side file.
     pub(super) pod_volume_backups: Vec<Value>,
     /// Volume infos, for the other one.
@@ -86,7 +92,7 @@ pub(super) struct Stage<'a> {
 pub(super) async fn run(stage: &Stage<'_>, volumes: &Volumes) -> Moved {
     let mut moved = Moved {
         account: Account {
-            data: true,
+            data: !volumes.moves.is_empty() || !volumes.left.is_empty(),
             items: volumes.left.clone(),
         },
         ..Moved::default()
@@ -104,37 +110,130 @@ pub(super) async fn run(stage: &Stage<'_>, volumes: &Volumes) -> Moved {
         ));
     };
     // Boxed, since the compiler cannot see through futures that borrow in a stream that is sent to another thread.
-    let work: Vec<BoxFuture<'_, _>> = volumes
-        .moves
-        .iter()
-        .map(|found| {
-            let show = &show;
-            async move {
-                let started = clock::now();
-                let name = format!("{}/{}", found.namespace, found.claim);
-                let progress = |done: u64, of: u64| show(&name, done, of);
-                let done = one(stage, volumes, found, &progress).await;
-                (found, started, done)
-            }
-            .boxed()
-        })
+    let work: Vec<BoxFuture<'_, Pod<'_>>> = by_pod(volumes)
+        .into_iter()
+        .map(|(hooks, moves)| pod(stage, volumes, hooks, moves, &show).boxed())
         .collect();
     let mut all = futures::stream::iter(work).buffer_unordered(volumes.in_flight.max(1));
-    while let Some((found, started, done)) = all.next().await {
-        let ended = clock::now();
-        moved.account.items.push(outcome(found, &done));
-        if let Ok(stored) = &done {
-            moved
-                .pod_volume_backups
-                .push(pod_volume_backup(stage, found, stored, started, ended));
+    while let Some(Pod {
+        hooks,
+        warnings,
+        reads,
+    }) = all.next().await
+    {
+        moved.hooks.attempted += hooks.len() as u64;
+        moved.hooks.failed += hooks.iter().filter(|hook| hook.error.is_some()).count() as u64;
+        moved.hooks.items.extend(hooks);
+        moved.warnings.extend(warnings);
+        for Reading {
+            found,
+            started,
+            ended,
+            done,
+        } in reads
+        {
+            moved.account.items.push(outcome(found, &done));
+            if let Ok(stored) = &done {
+                moved
+                    .pod_volume_backups
+                    .push(pod_volume_backup(stage, found, stored, started, ended));
+            }
+            moved.volume_infos.push(volume_info(found, &done, started, ended));
         }
-        moved.volume_infos.push(volume_info(found, &done, started, ended));
     }
     drop(all);
+    moved
+        .hooks
+        .items
+        .sort_by(|a, b| (&a.namespace, &a.pod, &b.phase).cmp(&(&b.namespace, &b.pod, &a.phase)));
     moved.account.items.sort_by(|a, b| {
         (&a.namespace, &a.claim, &a.pod, &a.volume).cmp(&(&b.namespace, &b.claim, &b.pod, &b.volume))
     });
     moved
+}
+
+/// A pod's hooks, and the volumes that are read through it.
+type OfPod<'a> = (Option<&'a PodHooks>, Vec<&'a Move>);
+
+/// Pods with their hooks and the volumes that are read through them.
+fn by_pod(volumes: &Volumes) -> Vec<OfPod<'_>> {
+    let mut pods: BTreeMap<(&str, &str), OfPod<'_>> = BTreeMap::new();
+    for hooks in &volumes.hooks {
+        pods.entry((&hooks.namespace, &hooks.pod)).or_default().0 = Some(hooks);
+    }
+    for found in &volumes.moves {
+        let pod = pods.entry((&found.namespace, &found.pod)).or_default();
+        pod.1.push(found);
+    }
+    pods.into_values().collect()
+}
+
+/// What became of one pod.
+struct Pod<'a> {
+    hooks: Vec<HookOutcome>,
+    warnings: Vec<String>,
+    reads: Vec<Reading<'a>>,
+}
+
+/// What became of one volume.
+struct Reading<'a> {
+    found: &'a Move,
+    started: Timestamp,
+    ended: Timestamp,
+    done: Result<Stored, MoverError>,
+}
+
+/// The hook before, the volumes, the hook after.
+async fn pod<'a>(
+    stage: &'a Stage<'a>,
+    volumes: &'a Volumes,
+    hooks: Option<&'a PodHooks>,
+    moves: Vec<&'a Move>,
+    show: &'a (dyn Fn(&str, u64, u64) + Send + Sync),
+) -> Pod<'a> {
+    let mut pod = Pod {
+        hooks: Vec::new(),
+        warnings: Vec::new(),
+        reads: Vec::new(),
+    };
+    let mut may_go_on = true;
+    if let Some(hooks) = hooks {
+        let said = [&hooks.pre, &hooks.post].into_iter().flatten();
+        pod.warnings.extend(
+            said.flat_map(|read| &read.warnings)
+                .map(|warning| format!("hooks of {}/{}: {warning}", hooks.namespace, hooks.pod)),
+        );
+        if let Some((outcome, ended_well)) = hooks::run(stage.api, hooks, Phase::Pre).await {
+            pod.hooks.push(outcome);
+            may_go_on = ended_well;
+        }
+    }
+    let read = moves.into_iter().map(|found| async move {
+        let started = clock::now();
+        let done = if may_go_on {
+            let name = format!("{}/{}", found.namespace, found.claim);
+            let progress = |done: u64, of: u64| show(&name, done, of);
+            one(stage, volumes, found, &progress).await
+        } else {
+            Err(MoverError::Failed {
+                reason: "it was not read, since its pod's hook before that has failed".to_owned(),
+                is_unreachable: false,
+            })
+        };
+        Reading {
+            found,
+            started,
+            ended: clock::now(),
+            done,
+        }
+    });
+    pod.reads = futures::future::join_all(read).await;
+    if let Some(hooks) = hooks.filter(|_| may_go_on)
+        && let Some((outcome, _)) = hooks::run(stage.api, hooks, Phase::Post).await
+    {
+        pod.hooks.push(outcome);
+    }
+    pod
 }
 
 /// One volume, by way of the location itself where that is allowed and works, else over the connection.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use backup_plan::{
+    hooks::{self, Phase, Read},
     scope::{Filter, KindDecision},
     volumes::{ClaimFacts, NamespaceFacts, PodFacts, Rules, Skip},
 };
@@ -49,6 +50,37 @@ pub struct Move {
     pub security_context: Value,
 }
 
+/// The hooks of a pod that runs.
+#[derive(Debug, Clone)]
+pub struct PodHooks {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub pod: String,
+    /// Before its volumes are read.
+    pub pre: Option<Read>,
+    /// After that.
+    pub post: Option<Read>,
+}
+
+/// What a backup does with volumes and around them.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// To be read.
+    pub moves: Vec<Move>,
+    /// Asked for and not read.
+    pub left: Vec<VolumeOutcome>,
+    /// Hooks of pods that run.
+    pub hooks: Vec<PodHooks>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do and nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.moves.is_empty() && self.left.is_empty() && self.hooks.is_empty()
+    }
+}
+
 /// Looks at the pods in scope.
 ///
 /// # Errors
@@ -58,12 +90,10 @@ pub async fn plan(
     filter: &Filter,
     within: &Within,
     opt_in: OptIn,
-) -> Result<(Vec<Move>, Vec<VolumeOutcome>), ApiError> {
-    if matches!(filter.decide_kind(&kind::claims()), KindDecision::Skip(_)) {
-        return Ok((Vec::new(), Vec::new()));
-    }
+) -> Result<Plan, ApiError> {
+    let takes_claims = !matches!(filter.decide_kind(&kind::claims()), KindDecision::Skip(_));
     let rules = Rules::default();
-    let (mut moves, mut left) = (BTreeMap::new(), Vec::new());
+    let (mut moves, mut left, mut hooks) = (BTreeMap::new(), Vec::new(), Vec::new());
     look::pods(api, within, |raw| {
         let Ok(head) = Head::parse(raw) else {
             return;
@@ -80,7 +110,10 @@ pub async fn plan(
         };
         let decision = rules.decide(&facts, namespace, &|_| Some(ClaimFacts::default()));
         let pod: Value = serde_json::from_slice(raw).unwrap_or_default();
-        for volume in &decision.volumes {
+        if facts.is_running() {
+            hooks.extend(hooks_of(&facts, &pod));
+        }
+        for volume in decision.volumes.iter().filter(|_| takes_claims) {
             let is_meant = match opt_in {
                 OptIn::Listed => volume.is_listed,
                 OptIn::AllButExcluded => volume.is_taken_by_default(),
@@ -130,7 +163,34 @@ pub async fn plan(
     if !moves.is_empty() {
         identify(api, within, &mut moves).await?;
     }
-    Ok((moves, left))
+    Ok(Plan { moves, left, hooks })
+}
+
+fn hooks_of(facts: &PodFacts<'_>, pod: &Value) -> Option<PodHooks> {
+    let annotations: BTreeMap<String, String> = pod["metadata"]["annotations"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| key.contains("hook.backup.velero.io/"))
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect();
+    if annotations.is_empty() {
+        return None;
+    }
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+    let containers: Vec<String> = containers
+        .into_iter()
+        .flatten()
+        .filter_map(|container| container["name"].as_str().map(str::to_owned))
+        .collect();
+    let pre = hooks::of_pod(&annotations, &containers, Phase::Pre);
+    let post = hooks::of_pod(&annotations, &containers, Phase::Post);
+    (pre.is_some() || post.is_some()).then(|| PodHooks {
+        namespace: facts.namespace.to_string(),
+        pod: facts.name.to_string(),
+        pre,
+        post,
+    })
 }
 
 fn of(facts: &PodFacts<'_>, pod: &Value, volume: &str, claim: &str) -> Move {
