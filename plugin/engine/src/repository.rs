@@ -21,7 +21,7 @@ mod restore;
 mod snapshot;
 mod source;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustic_core::{
     ConfigOptions, Credentials, KeyOptions, OpenStatus, RepositoryBackends, RepositoryOptions,
@@ -44,6 +44,12 @@ pub use self::{
 
 /// Biggest pack that is aimed at, in bytes: what a writer holds in memory several times over.
 const LARGEST_PACK: u64 = 32 << 20;
+
+/// Looks for the key of a repository whose maker is at it, before it is given up.
+const KEY_LOOKS: u32 = 40;
+
+/// Between two of them.
+const KEY_LOOK: Duration = Duration::from_millis(500);
 
 /// An opened repository.
 pub struct Repository {
@@ -95,7 +101,10 @@ impl Repository {
         })
     }
 
-    /// Opens what is there, or makes it. Of two who make it at once, one makes it and both open that.
+    /// Opens what is there, or makes it. Of several who make it at once, one makes it and all open that.
+    ///
+    /// The config is what decides who does: it is put if absent, and the key only after that. A repository without a key is
+    /// one whose maker is at it, or has died; nothing can have been stored in it, so that after a while it is made anew.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -104,30 +113,64 @@ impl Repository {
         password: &str,
         handle: &Handle,
     ) -> Result<Self, RepositoryError> {
-        match Self::open(Arc::clone(files), password, handle) {
-            Err(RepositoryError::NotThere { .. }) => {}
-            other => return other,
+        let fail = |error: &FilesError| RepositoryError::Files {
+            place: files.describe(),
+            reason: error.to_string(),
+        };
+        for _ in 0..KEY_LOOKS {
+            match Self::create(files, password, handle)? {
+                Some(made) => return Ok(made),
+                None => {
+                    let keys = handle
+                        .block_on(files.list("keys/"))
+                        .map_err(|error| fail(&error))?;
+                    if !keys.is_empty() {
+                        return Self::open(Arc::clone(files), password, handle);
+                    }
+                    std::thread::sleep(KEY_LOOK);
+                }
+            }
         }
+        handle
+            .block_on(files.remove("config"))
+            .map_err(|error| fail(&error))?;
+        match Self::create(files, password, handle)? {
+            Some(made) => Ok(made),
+            None => Self::open(Arc::clone(files), password, handle),
+        }
+    }
+
+    /// Makes it; `None` where there is one.
+    fn create(
+        files: &Arc<dyn Files>,
+        password: &str,
+        handle: &Handle,
+    ) -> Result<Option<Self>, RepositoryError> {
         let (unopened, faults, meter) = attach(files, handle)?;
+        let fail = |error: &rustic_core::RusticError| RepositoryError::of(files, &faults, error);
+        if unopened.config_id().map_err(|error| fail(&error))?.is_some() {
+            return Ok(None);
+        }
         let options = ConfigOptions::default()
             .set_version(2_u32)
             .set_datapack_size_limit(bytesize(LARGEST_PACK))
             .set_treepack_size_limit(bytesize(LARGEST_PACK));
-        match unopened.init(&Credentials::password(password), &KeyOptions::default(), &options) {
-            Ok(rustic) => Ok(Self {
-                rustic,
-                files: Arc::clone(files),
-                faults,
-                meter,
-                is_new: true,
-            }),
-            Err(_) if faults.was_beaten() => {
-                // A key of ours opens nothing: what it wraps is not what the other one's files are encrypted with.
-                faults.take_back_keys(files, handle)?;
-                Self::open(Arc::clone(files), password, handle)
-            }
-            Err(error) => Err(RepositoryError::of(files, &faults, &error)),
-        }
+        let master = Credentials::Masterkey(MasterKey::new());
+        let rustic = match unopened.init(&master, &KeyOptions::default(), &options) {
+            Ok(rustic) => rustic,
+            Err(_) if faults.was_beaten() => return Ok(None),
+            Err(error) => return Err(fail(&error)),
+        };
+        rustic
+            .add_key(password, &KeyOptions::default())
+            .map_err(|error| fail(&error))?;
+        Ok(Some(Self {
+            rustic,
+            files: Arc::clone(files),
+            faults,
+            meter,
+            is_new: true,
+        }))
     }
 
     /// Whether it was made just now.

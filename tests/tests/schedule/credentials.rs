@@ -107,7 +107,7 @@ fn pods_get_the_credentials_that_were_meant() -> Result<()> {
     );
     // What is about pods is refused where there are none.
     plugin
-        .run(["create", "-n", "default", "--image", "i"])?
+        .run(["create", "-n", "default", "--no-credentials"])?
         .exits(2)
         .stderr_has("--in-cluster");
     Ok(())

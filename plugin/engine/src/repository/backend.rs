@@ -9,17 +9,13 @@ use bytes::{Bytes, BytesMut};
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 use tokio::runtime::Handle;
 
-use super::{
-    error::RepositoryError,
-    files::{Files, FilesError},
-};
+use super::files::{Files, FilesError};
 
-/// What went wrong, and what was written that may have to go again.
+/// What went wrong.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     first: Mutex<Option<String>>,
     beaten: Mutex<bool>,
-    keys: Mutex<Vec<String>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -35,23 +31,6 @@ impl Faults {
     /// Whether somebody else has made the repository first.
     pub(super) fn was_beaten(&self) -> bool {
         *locked(&self.beaten)
-    }
-
-    /// Removes the keys that were written.
-    pub(super) fn take_back_keys(
-        &self,
-        files: &Arc<dyn Files>,
-        handle: &Handle,
-    ) -> Result<(), RepositoryError> {
-        for name in locked(&self.keys).drain(..) {
-            handle
-                .block_on(files.remove(&name))
-                .map_err(|error| RepositoryError::Files {
-                    place: files.describe(),
-                    reason: error.to_string(),
-                })?;
-        }
-        Ok(())
     }
 
     fn record(&self, error: &FilesError) {
@@ -169,9 +148,6 @@ impl WriteBackend for Backend {
         // Everything else is named after its content.
         let is_config = kind == FileType::Config;
         let is_ours = self.wait(self.files.write(&name, body, is_config))?;
-        if kind == FileType::Key {
-            locked(&self.faults.keys).push(name);
-        }
         if is_config && !is_ours {
             *locked(&self.faults.beaten) = true;
             return Err(RusticError::new(
