@@ -219,7 +219,56 @@ fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
         "{claim:#}"
     );
     looked_after(&plugin, &repository, &restic)?;
+    nothing_is_left_of_a_run_that_dies(&node, &plugin, &image)?;
     a_journal_is_whole_and_hooks_are_recorded(&node, &plugin, &image)
+}
+
+/// A plugin that is killed, and one that is told to stop: no backup, and no mover after a while.
+fn nothing_is_left_of_a_run_that_dies(node: &Node, plugin: &Plugin, image: &str) -> Result<()> {
+    let cluster = node.cluster();
+    let shop = cluster.namespace()?;
+    application(node, shop.name(), "data")?;
+    let folder = node.folder().join(format!("{shop}-data"));
+    // Enough to be in the middle of it for a while.
+    let status = Command::new("dd")
+        .args(["if=/dev/urandom", "bs=1M", "count=600", "status=none"])
+        .arg(format!("of={}", folder.join("noise").display()))
+        .status()?;
+    ensure!(status.success(), "dd");
+    for (name, signal) in [("interrupted", "INT"), ("killed", "KILL")] {
+        let running = plugin.spawn(["create", name, "-n", shop.name(), image])?;
+        cluster.wait_until("a mover that runs", |cluster| {
+            let pods = cluster.kubectl_ok(&[
+                "get",
+                "pods",
+                "-n",
+                shop.name(),
+                "-l",
+                "kubectl-backup.io/mover",
+                "-o",
+                "jsonpath={.items[*].status.phase}",
+            ])?;
+            Ok(pods.contains("Running"))
+        })?;
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        backup_tests::process::signal(running.pid(), signal)?;
+        let ran = running.wait()?;
+        ensure!(ran.code != 0, "it ended before it was told to: {ran}");
+        // Of one that nobody can clean up after, the Job goes a minute after its end.
+        for _ in 0..3 {
+            if no_mover_is_left(cluster).is_ok() {
+                break;
+            }
+        }
+        no_mover_is_left(cluster)?;
+        let listed = plugin.run(["list", "-o", "name"])?.ok();
+        ensure!(!listed.stdout.contains(name), "{listed}");
+    }
+    // What died holds a lock that no writer minds, and the next backup is whole.
+    let ran = plugin.run(["create", "after", "-n", shop.name(), image])?;
+    with_state(ran, node, shop.name())?;
+    plugin.run(["verify", "after", "--read-data"])?.ok();
+    Ok(())
 }
 
 /// A writer that is frozen by its hooks: what is stored ends on a whole line, and nothing was written meanwhile.
