@@ -135,17 +135,17 @@ impl Worker {
         if self.is_velero {
             "Velero takes the files of volumes that a running pod lists, and may snapshot other claims"
         } else {
-            "claims: manifests only, no data; what is chosen is what Velero would take"
+            "movers read what a pod's own list has; what is chosen is what would be added to it"
         }
     }
 
     /// What becomes of a volume in a backup that is made now.
     fn outcome(&self, is_taken: bool, has_claim: bool) -> &'static str {
         match (self.is_velero, is_taken, has_claim) {
-            (true, true, _) => "files",
+            (true, true, _) | (false, true, true) => "files",
             (true, false, true) => "snapshot if Velero makes them, else manifest only",
-            (false, _, true) => "manifest only",
-            (_, _, false) => "nothing",
+            (false, false, true) => "manifest only",
+            (_, false, false) | (false, true, false) => "nothing",
         }
     }
 }
@@ -271,7 +271,10 @@ fn add(
             fate: fate.id(),
             is_chosen,
             is_pending: matches!(fate, Fate::Chosen(_)),
-            outcome: worker.outcome(is_chosen && pod.is_running(), volume.volume.source.has_claim()),
+            outcome: worker.outcome(
+                is_chosen && (pod.is_running() || !worker.is_velero),
+                volume.volume.source.has_claim(),
+            ),
             rule: rule(decision, volume, is_missing),
             included_by: volume.included_by.iter().map(ToString::to_string).collect(),
             excluded_by: volume.excluded_by.iter().map(ToString::to_string).collect(),
@@ -356,7 +359,7 @@ fn show(format: OutputFormat, worker: &Worker, known: &Known, rows: &[Row]) -> R
             let result = json!({
                 "engine": if worker.is_velero { "velero" } else { "direct" },
                 "engineReason": worker.words,
-                "volumeData": worker.is_velero,
+                "volumeData": true,
                 "hasPolicies": known.facts.has_policies,
                 "invalidPolicies": known.invalid,
                 "notRead": missing.collect::<Vec<_>>(),

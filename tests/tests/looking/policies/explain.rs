@@ -92,15 +92,14 @@ fn every_volume_has_a_fate_and_the_rule_that_decides() -> Result<()> {
         .collect();
     assert_eq!(found, expected);
     assert_eq!(document["items"][8]["claim"], "old");
-    // This version stores no data, and does not say otherwise.
-    assert_eq!(document["volumeData"], false);
+    assert_eq!(document["volumeData"], true);
     assert_eq!(document["items"][6]["outcome"], "nothing");
     assert_eq!(document["items"][0]["outcome"], "manifest only");
     bench
         .plugin
         .run(["volumes", "explain", "-n", namespace])?
         .ok()
-        .stderr_has("claims: manifests only, no data")
+        .stderr_has("movers read what a pod's own list has")
         .stderr_has("1 volume not in the annotation of its pod yet");
     Ok(())
 }
