@@ -12,7 +12,7 @@ mod hooks;
 mod inventory;
 mod pack;
 pub(crate) mod publish;
-pub(crate) mod volumes;
+mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -8,6 +8,7 @@
 //! Later code may rely on: nothing secret is stored in the cluster, since the request travels over the connection; a mover
 //! whose connection breaks stores nothing and ends; its Job goes by itself, also when nobody is left who would delete it.
 
+pub mod crew;
 pub mod objects;
 mod remote;
 mod session;

@@ -3,7 +3,7 @@
 //! In come a place for files ([`Files`]), a password and folders; out go snapshots, and folders as they were. The format is
 //! rustic_core's; what it leaves to its callers is here: locks that restic understands ([`lock`]), errors that it only logs
 //! ([`source`], [`backend`]), and a race of two first writers. All but [`lock`] is synchronous, since rustic_core is: call it
-//! through [`tokio::task::spawn_blocking`].
+//! through [`blocking`].
 //!
 //! Later code may rely on: a snapshot is visible only when every byte that it names is stored; whatever could not be read
 //! is counted and named in what comes back; nothing is written without a lock; the real restic reads what was written
@@ -201,6 +201,21 @@ impl Repository {
     fn fail(&self, error: &rustic_core::RusticError) -> RepositoryError {
         RepositoryError::of(&self.files, &self.faults, error)
     }
+}
+
+/// Does work of a repository where a thread may wait.
+///
+/// # Errors
+/// Those of the work; [`RepositoryError::Folder`] if it panics.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|stopped| {
+        Err(RepositoryError::Folder {
+            what: "work with a repository".to_owned(),
+            reason: stopped.to_string(),
+        })
+    })
 }
 
 /// A password that nobody guesses: 244 random bits as 64 hexadecimal digits.

@@ -5,7 +5,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use backup_engine::repository::{BucketFiles, Files, Lock, Mode, Pruned, Repository, RepositoryError};
+use backup_engine::repository::{
+    BucketFiles, Files, Lock, Mode, Pruned, Repository, RepositoryError, blocking,
+};
 use backup_plan::human;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -106,15 +108,4 @@ async fn one(files: Arc<dyn Files>, password: String) -> Result<Pruned, Reposito
     let pruned = pruned?;
     released?;
     Ok(pruned)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
-) -> Result<T, RepositoryError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|stopped| {
-        Err(RepositoryError::Folder {
-            what: "maintain a repository".to_owned(),
-            reason: stopped.to_string(),
-        })
-    })
 }

@@ -17,6 +17,7 @@ use backup_engine::{
     backup::Volumes,
     catalog::{self, OpenBackup},
     location::{Location, in_cluster, redacted::Redacted, s3::CredentialsFrom, url},
+    mover::crew::Crew,
     repository::new_password,
     restore::VolumeData,
     schedule::{NAMESPACE, Schedules},
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::{
     exit::Failure,
-    request::{Create, Place, Restore},
+    request::{Create, Movers, Place, Restore},
     session::{Opened, Session},
     view::{self, count},
 };
@@ -103,12 +104,7 @@ pub(super) async fn of_backup(
         moves,
         left,
         hooks,
-        password,
-        image: wanted.movers.image.clone(),
-        image_pull_secret: wanted.movers.image_pull_secret.clone(),
-        direct: direct(session, api, place).await?,
-        in_flight: wanted.in_flight,
-        deadline: wanted.movers.deadline,
+        crew: crew(session, api, place, &wanted.movers, password, wanted.in_flight).await?,
     }))
 }
 
@@ -141,17 +137,38 @@ pub(super) async fn of_restore(
     Ok(Some(VolumeData {
         bucket: Arc::clone(&opened.bucket),
         snapshots: found.of_claims,
-        password,
-        image: request.movers.image.clone(),
-        image_pull_secret: request.movers.image_pull_secret.clone(),
-        direct: direct(session, api, &request.place).await?,
-        in_flight: RESTORES_IN_FLIGHT,
-        deadline: request.movers.deadline,
+        crew: crew(
+            session,
+            api,
+            &request.place,
+            &request.movers,
+            password,
+            RESTORES_IN_FLIGHT,
+        )
+        .await?,
     }))
 }
 
+async fn crew(
+    session: &Session,
+    api: &ApiClient,
+    place: &Place,
+    movers: &Movers,
+    password: Redacted,
+    in_flight: usize,
+) -> Result<Crew, Failure> {
+    Ok(Crew {
+        password,
+        image: movers.image.clone(),
+        image_pull_secret: movers.image_pull_secret.clone(),
+        direct: direct(session, api, place).await?,
+        in_flight,
+        deadline: movers.deadline,
+    })
+}
+
 /// The location as the cluster holds it, which pods may use themselves.
-pub(super) async fn direct(
+async fn direct(
     session: &Session,
     api: &ApiClient,
     place: &Place,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -92,6 +92,15 @@ fn restic_ok(place: &Path, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// An empty folder to be backed up, and an empty place for the repository.
+fn site() -> Result<(Scratch, PathBuf, PathBuf)> {
+    let scratch = Scratch::new("repository-")?;
+    let (folder, place) = (scratch.join("data"), scratch.join("place"));
+    fs::create_dir_all(&folder)?;
+    fs::create_dir_all(&place)?;
+    Ok((scratch, folder, place))
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
@@ -152,10 +161,7 @@ fn the_real_restic_reads_what_was_written_and_both_give_back_the_same() -> Resul
 
 #[test]
 fn what_has_not_changed_is_not_read_again() -> Result<()> {
-    let scratch = Scratch::new("repository-")?;
-    let (folder, place) = (scratch.join("data"), scratch.join("place"));
-    fs::create_dir_all(&folder)?;
-    fs::create_dir_all(&place)?;
+    let (_scratch, folder, place) = site()?;
     for number in 0..50_u8 {
         fs::write(
             folder.join(format!("f{number}")),
@@ -192,10 +198,7 @@ fn what_has_not_changed_is_not_read_again() -> Result<()> {
 
 #[test]
 fn what_cannot_be_read_is_named_and_the_rest_is_there() -> Result<()> {
-    let scratch = Scratch::new("repository-")?;
-    let (folder, place) = (scratch.join("data"), scratch.join("place"));
-    fs::create_dir_all(&folder)?;
-    fs::create_dir_all(&place)?;
+    let (scratch, folder, place) = site()?;
     fs::write(folder.join("good"), "good")?;
     // A directory of /proc has files that refuse to be read, and one that is longer than it says.
     let process = Path::new("/proc/self");
@@ -220,10 +223,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_there() -> Result<()> {
 
 #[test]
 fn a_wrong_password_and_damage_are_told_apart() -> Result<()> {
-    let scratch = Scratch::new("repository-")?;
-    let (folder, place) = (scratch.join("data"), scratch.join("place"));
-    fs::create_dir_all(&folder)?;
-    fs::create_dir_all(&place)?;
+    let (scratch, folder, place) = site()?;
     fs::write(folder.join("file"), vec![7; 100_000])?;
     let runtime = runtime()?;
     let stored = runtime.block_on(back_up(&place, &folder, "u1"))?;
@@ -281,10 +281,7 @@ fn a_wrong_password_and_damage_are_told_apart() -> Result<()> {
 
 #[test]
 fn locks_are_those_of_restic() -> Result<()> {
-    let scratch = Scratch::new("repository-")?;
-    let (folder, place) = (scratch.join("data"), scratch.join("place"));
-    fs::create_dir_all(&folder)?;
-    fs::create_dir_all(&place)?;
+    let (_scratch, folder, place) = site()?;
     fs::write(folder.join("file"), "x")?;
     let runtime = runtime()?;
     runtime.block_on(back_up(&place, &folder, "u1"))?;
@@ -325,10 +322,7 @@ fn locks_are_those_of_restic() -> Result<()> {
 
 #[test]
 fn two_first_writers_make_one_repository() -> Result<()> {
-    let scratch = Scratch::new("repository-")?;
-    let (folder, place) = (scratch.join("data"), scratch.join("place"));
-    fs::create_dir_all(&folder)?;
-    fs::create_dir_all(&place)?;
+    let (_scratch, folder, place) = site()?;
     fs::write(folder.join("file"), "x")?;
     let runtime = runtime()?;
     let both = runtime.block_on(async {

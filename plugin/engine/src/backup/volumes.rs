@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use backup_plan::hooks::Phase;
@@ -16,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use velero_model::{
-    mover::{Request, Stored, Work},
+    mover::{Stored, Work},
     outcome::{HookOutcome, Hooks, VolumeOutcome, Volumes as Account},
     time,
 };
@@ -25,13 +24,12 @@ use super::hooks;
 use crate::{
     api::ApiClient,
     clock,
-    location::redacted::Redacted,
     mover::{
-        self, MoverError,
-        objects::{FOLDER, Mover},
+        MoverError,
+        crew::{Crew, Listener, Task},
+        objects::FOLDER,
     },
     progress::Progress,
-    repository::BucketFiles,
     storage::Bucket,
     volumes::moves::{Move, PodHooks},
 };
@@ -51,18 +49,8 @@ pub struct Volumes {
     pub left: Vec<VolumeOutcome>,
     /// Hooks of pods in scope.
     pub hooks: Vec<PodHooks>,
-    /// Password of the repositories.
-    pub password: Redacted,
-    /// Image of movers.
-    pub image: String,
-    /// Secret to pull it with.
-    pub image_pull_secret: Option<String>,
-    /// Location that movers may use themselves, with credentials: what the cluster holds already.
-    pub direct: Option<(String, Option<Redacted>)>,
-    /// Movers at the same time.
-    pub in_flight: usize,
-    /// Longest time of one.
-    pub deadline: Duration,
+    /// The movers.
+    pub crew: Crew,
 }
 
 /// What came of them.
@@ -114,7 +102,7 @@ pub(super) async fn run(stage: &Stage<'_>, volumes: &Volumes) -> Moved {
         .into_iter()
         .map(|(hooks, moves)| pod(stage, volumes, hooks, moves, &show).boxed())
         .collect();
-    let mut all = futures::stream::iter(work).buffer_unordered(volumes.in_flight.max(1));
+    let mut all = futures::stream::iter(work).buffer_unordered(volumes.crew.in_flight.max(1));
     while let Some(Pod {
         hooks,
         warnings,
@@ -236,76 +224,35 @@ async fn pod<'a>(
     pod
 }
 
-/// One volume, by way of the location itself where that is allowed and works, else over the connection.
+/// One volume.
 async fn one(
     stage: &Stage<'_>,
     volumes: &Volumes,
     found: &Move,
     progress: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<Stored, MoverError> {
-    let as_application = is_restricted(stage.api, &found.namespace).await;
-    let mut direct = volumes.direct.clone();
-    loop {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let mover = Mover {
-            name: format!("kubectl-backup-mover-{}", id.get(..10).unwrap_or_default()),
-            namespace: found.namespace.clone(),
-            claim: found.claim.clone(),
-            node: Some(found.node.clone()).filter(|node| !node.is_empty()),
-            writes: false,
-            image: volumes.image.clone(),
-            image_pull_secret: volumes.image_pull_secret.clone(),
-            deadline: volumes.deadline,
-            belongs_to: stage.backup.to_owned(),
-            as_application: as_application.then(|| found.security_context.clone()),
-        };
-        let request = Request {
-            work: Work::BackUp {
-                folder: FOLDER.to_owned(),
-                tags: tags(stage, found),
-            },
-            repository: found.namespace.clone(),
-            password: volumes.password.reveal().to_owned(),
-            location: direct.as_ref().map(|(url, _)| url.clone()),
-            credentials: direct
-                .as_ref()
-                .and_then(|(_, text)| text.as_ref().map(|text| text.reveal().to_owned())),
-        };
-        let files = Arc::new(BucketFiles::of_namespace(
-            Arc::clone(stage.bucket),
-            &found.namespace,
-        ));
-        match mover::run(stage.api, &mover, request, files, progress, stage.cancel).await {
-            Ok(mover::Done::Stored(stored)) => return Ok(stored),
-            Ok(mover::Done::Written(_)) => {
-                return Err(MoverError::Failed {
-                    reason: "the mover did something else than it was asked for".to_owned(),
-                    is_unreachable: false,
-                });
-            }
-            Err(MoverError::Failed {
-                is_unreachable: true,
-                reason,
-            }) if direct.is_some() => {
-                stage.progress.note(format!(
-                    "pods in {} do not reach the location ({reason}); their files go through this program",
-                    found.namespace
-                ));
-                direct = None;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Whether Pod Security forbids root in a namespace; where that is not known it is tried.
-pub(crate) async fn is_restricted(api: &ApiClient, namespace: &str) -> bool {
-    let found = api.get(&format!("/api/v1/namespaces/{namespace}")).await;
-    let namespace: Value = match found {
-        Ok(Some(body)) => serde_json::from_slice(&body).unwrap_or_default(),
-        _ => Value::Null,
+    let task = Task {
+        namespace: &found.namespace,
+        claim: &found.claim,
+        node: Some(found.node.clone()).filter(|node| !node.is_empty()),
+        repository: &found.namespace,
+        work: Work::BackUp {
+            folder: FOLDER.to_owned(),
+            tags: tags(stage, found),
+        },
+        belongs_to: stage.backup,
+        as_application: found.security_context.clone(),
     };
-    namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    let note = |text: String| stage.progress.note(text);
+    let listener = Listener {
+        progress,
+        note: &note,
+    };
+    volumes
+        .crew
+        .send(stage.api, stage.bucket, &task, listener, stage.cancel)
+        .await?
+        .stored()
 }
 
 /// As Velero tags snapshots.

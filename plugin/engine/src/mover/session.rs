@@ -48,6 +48,30 @@ pub enum Done {
     Written(Written),
 }
 
+impl Done {
+    /// The snapshot.
+    ///
+    /// # Errors
+    /// [`MoverError::Failed`] when it is something else, which a mover of another version might say.
+    pub fn stored(self) -> Result<Stored, MoverError> {
+        match self {
+            Self::Stored(stored) => Ok(stored),
+            Self::Written(_) => Err(MoverError::something_else()),
+        }
+    }
+
+    /// The folder.
+    ///
+    /// # Errors
+    /// As [`Self::stored`].
+    pub fn written(self) -> Result<Written, MoverError> {
+        match self {
+            Self::Written(written) => Ok(written),
+            Self::Stored(_) => Err(MoverError::something_else()),
+        }
+    }
+}
+
 /// Why it came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum MoverError {
@@ -81,6 +105,15 @@ pub enum MoverError {
     /// The API server.
     #[error(transparent)]
     Api(#[from] ApiError),
+}
+
+impl MoverError {
+    fn something_else() -> Self {
+        Self::Failed {
+            reason: "the mover did something else than it was asked for".to_owned(),
+            is_unreachable: false,
+        }
+    }
 }
 
 /// Runs a mover. `progress` hears bytes that are done and in all.
@@ -179,10 +212,13 @@ fn hindrance(pod: &Value) -> Option<String> {
     let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
     let reason = waiting["reason"].as_str().unwrap_or_default();
     if !matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
-        return Some(format!(
-            "{reason}: {}",
-            waiting["message"].as_str().unwrap_or_default()
-        ));
+        let hint = if reason.contains("Image") {
+            "; the nodes have to find the image (--image)"
+        } else {
+            ""
+        };
+        let message = waiting["message"].as_str().unwrap_or_default();
+        return Some(format!("{reason}: {message}{hint}"));
     }
     let conditions = pod["status"]["conditions"].as_array()?;
     let unscheduled = conditions

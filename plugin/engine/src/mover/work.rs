@@ -17,7 +17,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, BufReader, BufWriter},
     runtime::Handle,
     sync::mpsc,
-    task::spawn_blocking,
 };
 use velero_model::mover::{Report, Request, Work};
 
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     location::{self, Location, redacted::Redacted, s3::CredentialsFrom, url},
-    repository::{BucketFiles, Files, Lock, Mode, Repository, RepositoryError, Source, Target},
+    repository::{BucketFiles, Files, Lock, Mode, Repository, RepositoryError, Source, Target, blocking},
     storage::Bucket,
 };
 
@@ -236,15 +235,4 @@ fn may_own(folder: &Path) -> bool {
     // It may not have been made.
     let _ = fs::remove_file(&probe);
     may
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
-) -> Result<T, RepositoryError> {
-    spawn_blocking(work).await.unwrap_or_else(|stopped| {
-        Err(RepositoryError::Folder {
-            what: "move files".to_owned(),
-            reason: stopped.to_string(),
-        })
-    })
 }

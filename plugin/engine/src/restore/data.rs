@@ -11,14 +11,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use backup_plan::human;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use serde_json::{Value, json};
 use velero_model::{
-    mover::{Request, Work, Written},
+    mover::{Work, Written},
     name::label_value,
     phase::Phase,
     resource::ApiKind,
@@ -27,14 +26,12 @@ use velero_model::{
 use super::{RestoreError, report::Subject, run::Run};
 use crate::{
     api::{PatchKind, object_path},
-    backup::volumes::is_restricted,
     catalog::{self, OpenBackup},
-    location::redacted::Redacted,
     mover::{
-        self, Done, MoverError,
-        objects::{FOLDER, Mover},
+        MoverError,
+        crew::{Crew, Listener, Task},
+        objects::FOLDER,
     },
-    repository::BucketFiles,
     storage::Bucket,
 };
 
@@ -51,25 +48,15 @@ pub struct VolumeData {
     pub bucket: Arc<dyn Bucket>,
     /// Snapshots by namespace and claim, as the backup has them.
     pub snapshots: BTreeMap<(String, String), String>,
-    /// Password of the repositories.
-    pub password: Redacted,
-    /// Image of movers.
-    pub image: String,
-    /// Secret to pull it with.
-    pub image_pull_secret: Option<String>,
-    /// Location that movers may use themselves, with credentials: what the cluster holds already.
-    pub direct: Option<(String, Option<Redacted>)>,
-    /// Movers at the same time.
-    pub in_flight: usize,
-    /// Longest time of one.
-    pub deadline: Duration,
+    /// The movers.
+    pub crew: Crew,
 }
 
 impl std::fmt::Debug for VolumeData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("VolumeData")
             .field("snapshots", &self.snapshots)
-            .field("image", &self.image)
+            .field("crew", &self.crew)
             .finish_non_exhaustive()
     }
 }
@@ -179,7 +166,7 @@ impl Run {
                 .boxed()
             })
             .collect();
-        let mut all = futures::stream::iter(work).buffer_unordered(volumes.in_flight.max(1));
+        let mut all = futures::stream::iter(work).buffer_unordered(volumes.crew.in_flight.max(1));
         while let Some(done) = all.next().await {
             done?;
         }
@@ -233,61 +220,30 @@ impl Run {
     }
 
     async fn write_volume(&self, volumes: &VolumeData, claim: &Claim<'_>) -> Result<Written, MoverError> {
-        let as_application = is_restricted(&self.api, &claim.namespace)
-            .await
+        let task = Task {
+            namespace: &claim.namespace,
+            claim: claim.name,
+            node: None,
+            repository: claim.repository,
+            work: Work::Restore {
+                folder: FOLDER.to_owned(),
+                snapshot: claim.snapshot.to_owned(),
+                delete: true,
+            },
+            belongs_to: self.request.name.as_str(),
             // Owners cannot be set there; the kubelet gives the files to the application's group when it mounts them.
-            .then(|| json!({ "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532 }));
-        let mut direct = volumes.direct.clone();
-        loop {
-            let id = uuid::Uuid::new_v4().simple().to_string();
-            let mover = Mover {
-                name: format!("kubectl-backup-mover-{}", id.get(..10).unwrap_or_default()),
-                namespace: claim.namespace.clone(),
-                claim: claim.name.to_owned(),
-                node: None,
-                writes: true,
-                image: volumes.image.clone(),
-                image_pull_secret: volumes.image_pull_secret.clone(),
-                deadline: volumes.deadline,
-                belongs_to: self.request.name.to_string(),
-                as_application: as_application.clone(),
-            };
-            let request = Request {
-                work: Work::Restore {
-                    folder: FOLDER.to_owned(),
-                    snapshot: claim.snapshot.to_owned(),
-                    delete: true,
-                },
-                repository: claim.repository.to_owned(),
-                password: volumes.password.reveal().to_owned(),
-                location: direct.as_ref().map(|(url, _)| url.clone()),
-                credentials: direct
-                    .as_ref()
-                    .and_then(|(_, text)| text.as_ref().map(|text| text.reveal().to_owned())),
-            };
-            let files = BucketFiles::of_namespace(Arc::clone(&volumes.bucket), claim.repository);
-            let show = |_, _| {};
-            match mover::run(&self.api, &mover, request, Arc::new(files), &show, &self.cancel).await {
-                Ok(Done::Written(written)) => return Ok(written),
-                Ok(Done::Stored(_)) => {
-                    return Err(MoverError::Failed {
-                        reason: "the mover did something else than it was asked for".to_owned(),
-                        is_unreachable: false,
-                    });
-                }
-                Err(MoverError::Failed {
-                    is_unreachable: true,
-                    reason,
-                }) if direct.is_some() => {
-                    self.report.log(&format!(
-                        "pods in {} do not reach the location ({reason}); their files go through this program",
-                        claim.namespace
-                    ));
-                    direct = None;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+            as_application: json!({ "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532 }),
+        };
+        let note = |text: String| self.report.log(&text);
+        let listener = Listener {
+            progress: &|_, _| {},
+            note: &note,
+        };
+        volumes
+            .crew
+            .send(&self.api, &volumes.bucket, &task, listener, &self.cancel)
+            .await?
+            .written()
     }
 }
 

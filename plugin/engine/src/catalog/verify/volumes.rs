@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::{Finding, Level};
 use crate::{
     catalog::{CatalogError, ClaimSnapshots},
-    repository::{BucketFiles, Depth, Files, Lock, Mode, Repository, RepositoryError},
+    repository::{BucketFiles, Depth, Files, Lock, Mode, Repository, RepositoryError, blocking},
     storage::Bucket,
 };
 
@@ -86,15 +86,4 @@ pub async fn read_volumes(
         lock.release().await?;
     }
     Ok(findings)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
-) -> Result<T, RepositoryError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|stopped| {
-        Err(RepositoryError::Folder {
-            what: "read a repository".to_owned(),
-            reason: stopped.to_string(),
-        })
-    })
 }
