@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use velero_model::{duration::GoDuration, time};
 
-use super::create::engine_request;
+use super::{create::engine_request, volume_data};
 use crate::{
     arguments::global::OutputFormat,
     engine::{self, Cluster, Driven, Engine},
@@ -131,6 +131,7 @@ async fn by_cron_job(session: &Session, request: &NewSchedule) -> Result<Vec<Val
         credentials,
     };
     let objects = objects::objects(&wanted);
+    volume_data::warn_of_manifests_only(session, &api, &request.backup.scope).await?;
     if !request.dry_run {
         // Not dropped on Ctrl-C: half a schedule would be left.
         schedules.write(&objects).await?;

@@ -24,7 +24,7 @@ use backup_engine::{
     storage::Bucket,
     volumes::{Within, moves},
 };
-use backup_plan::{hash::sha256_start, kinds};
+use backup_plan::{hash::sha256_start, kinds, scope::Scope};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
@@ -58,25 +58,7 @@ pub(super) async fn of_backup(
     let Some(wanted) = &request.volumes else {
         return Ok(None);
     };
-    let discovery = session.unless_interrupted(api.discover()).await?;
-    let kinds = kinds::choose(&discovery.kinds).taken;
-    let filter = request
-        .scope
-        .resolve(&kinds)
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    let within = match filter.named_namespaces() {
-        Some(names) => Within::Namespaces(names.into_iter().map(str::to_owned).collect()),
-        None => Within::Everywhere,
-    };
-    let planned = session
-        .unless_interrupted(moves::plan(api, &filter, &within, wanted.opt_in))
-        .await;
-    let planned = match planned {
-        Ok(planned) => planned,
-        // Who may not look at pods or claims has a backup without them, which says so.
-        Err(Failure::Api(error)) if error.is_forbidden() => return Ok(None),
-        Err(failure) => return Err(failure),
-    };
+    let planned = plan(session, api, &request.scope, wanted.opt_in).await?;
     if planned.is_empty() {
         return Ok(None);
     }
@@ -106,6 +88,48 @@ pub(super) async fn of_backup(
         hooks,
         crew: crew(session, api, place, &wanted.movers, password, wanted.in_flight).await?,
     }))
+}
+
+/// What there is to do; nothing where this user may not look at pods or claims: a backup without those says so.
+async fn plan(
+    session: &Session,
+    api: &ApiClient,
+    scope: &Scope,
+    opt_in: moves::OptIn,
+) -> Result<moves::Plan, Failure> {
+    let discovery = session.unless_interrupted(api.discover()).await?;
+    let kinds = kinds::choose(&discovery.kinds).taken;
+    let filter = scope
+        .resolve(&kinds)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let within = match filter.named_namespaces() {
+        Some(names) => Within::Namespaces(names.into_iter().map(str::to_owned).collect()),
+        None => Within::Everywhere,
+    };
+    match session
+        .unless_interrupted(moves::plan(api, &filter, &within, opt_in))
+        .await
+    {
+        Err(Failure::Api(error)) if error.is_forbidden() => Ok(moves::Plan::default()),
+        planned => planned,
+    }
+}
+
+/// Says what a run in the cluster leaves out of what pods opt in.
+pub(super) async fn warn_of_manifests_only(
+    session: &Session,
+    api: &ApiClient,
+    scope: &Scope,
+) -> Result<(), Failure> {
+    let planned = plan(session, api, scope, moves::OptIn::Listed).await?;
+    if !planned.moves.is_empty() {
+        view::warn(&format!(
+            "{} that pods opt in will be in these backups as manifests only: runs in the cluster may not start movers; a \
+             `kubectl backup create` from here reads them, and so does engine velero",
+            count(planned.moves.len() as u64, "claim")
+        ));
+    }
+    Ok(())
 }
 
 /// The data that a restore brings back; `None` where the backup has none, or none is wanted.
