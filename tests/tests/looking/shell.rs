@@ -177,7 +177,7 @@ fn every_command_explains_itself() -> Result<()> {
             }
         }
     }
-    assert_eq!(below, 9, "location has five, restores four");
+    assert_eq!(below, 10, "location has six, restores four");
     let ran = plugin.run::<&str>([])?;
     assert_eq!(ran.code, 2, "{ran}");
     Ok(())
