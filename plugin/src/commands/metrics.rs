@@ -28,6 +28,7 @@ use backup_plan::tally::Tally;
 use tokio::net::TcpListener;
 
 use self::families::Families;
+use super::volumes;
 use crate::{
     exit::{Exit, Failure},
     session::Session,
@@ -62,13 +63,13 @@ pub(crate) async fn serve(session: &Session, bind: SocketAddr, interval: Duratio
         axum::serve(listener, router).with_graceful_shutdown(session.cancel.clone().cancelled_owned());
     tokio::select! {
         served = async { served.await } => served.map_err(fail)?,
-        () = look_again_and_again(&api, interval, &shown) => {}
+        () = look_again_and_again(session, &api, interval, &shown) => {}
     }
     // Ending it is how it ends.
     Ok(Exit::Done)
 }
 
-async fn look_again_and_again(api: &ApiClient, interval: Duration, shown: &Shown) {
+async fn look_again_and_again(session: &Session, api: &ApiClient, interval: Duration, shown: &Shown) {
     let mut tally = Tally::new(clock::now());
     let mut restores = Tally::new(clock::now());
     let mut last = BTreeMap::new();
@@ -86,6 +87,13 @@ async fn look_again_and_again(api: &ApiClient, interval: Duration, shown: &Shown
             Err(error) => {
                 view::warn(&format!("the cluster cannot be looked at: {error}"));
                 families.failed();
+            }
+        }
+        match Box::pin(volumes::unprotected(session, api)).await {
+            Ok(seen) => families.claims(Some(seen)),
+            Err(error) => {
+                view::warn(&format!("the claims of the cluster cannot be looked at: {error}"));
+                families.claims(None);
             }
         }
         let mut text = shown.text.lock().unwrap_or_else(PoisonError::into_inner);

@@ -43,6 +43,7 @@ fn prometheus_takes_the_rules_in_both_forms() -> Result<()> {
         "BackupScheduleFailing",
         "BackupTooOld",
         "BackupRetentionFailing",
+        "BackupVolumesUnprotected",
     ] {
         ensure!(alerts.contains(alert), "{alert}: {alerts:?}");
     }

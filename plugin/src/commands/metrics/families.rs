@@ -58,6 +58,13 @@ pub(super) struct Families {
     status: Family<Standings, Gauge>,
     looked: Gauge,
     failed_looks: Counter,
+    claims: Family<Claims, Gauge>,
+}
+
+/// Claims by whether a pod opts them in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Claims {
+    chosen: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,6 +104,7 @@ impl Families {
             status: Family::default(),
             looked: Gauge::default(),
             failed_looks: Counter::default(),
+            claims: Family::default(),
         };
         families.register_velero();
         families.register_own();
@@ -233,10 +241,27 @@ impl Families {
             self.failed_looks.clone(),
         );
         own.register(
+            "claims",
+            "Claims, by whether the annotation of a pod opts their data in",
+            self.claims.clone(),
+        );
+        own.register(
             "build",
             "What runs",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
+    }
+
+    /// Claims in all, and those that nobody opts in; nothing where that may not be seen.
+    pub(super) fn claims(&self, seen: Option<(u64, u64)>) {
+        self.claims.clear();
+        let Some((all, unprotected)) = seen else {
+            return;
+        };
+        for (chosen, count) in [("true", all.saturating_sub(unprotected)), ("false", unprotected)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.claims.get_or_create(&Claims { chosen }).set(count);
+        }
     }
 
     /// A look at the cluster failed: everything stays as it was.
