@@ -5,6 +5,7 @@
 //! `UPDATE_TRANSCRIPTS=1 cargo test -p backup-tests --test looking transcripts` writes the files again.
 
 mod guarding;
+mod scheduling;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -93,7 +94,7 @@ fn redact_word(word: &str) -> String {
         "<size>"
     } else if word != "0s" && unit(&["s"]) {
         "<duration>"
-    } else if unit(&["d"]) {
+    } else if unit(&["d", "y"]) || is_years_and_days(word) {
         "<days>"
     } else if word.len() == 12 && is_hex(&word) {
         "<digest>"
@@ -101,6 +102,14 @@ fn redact_word(word: &str) -> String {
         word
     };
     format!("{replaced}{colon}")
+}
+
+/// `5y96d`.
+fn is_years_and_days(word: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    word.strip_suffix('d')
+        .and_then(|word| word.split_once('y'))
+        .is_some_and(|(years, days)| digits(years) && digits(days))
 }
 
 /// Commands whose output goes into one file.
