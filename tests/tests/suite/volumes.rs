@@ -220,7 +220,55 @@ fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
     );
     looked_after(&plugin, &repository, &restic)?;
     nothing_is_left_of_a_run_that_dies(&node, &plugin, &image)?;
-    a_journal_is_whole_and_hooks_are_recorded(&node, &plugin, &image)
+    a_journal_is_whole_and_hooks_are_recorded(&node, &plugin, &image)?;
+    pods_use_the_location_that_the_cluster_holds(&node, &image)
+}
+
+/// A location that lies in the cluster is used by the pods themselves; where they do not reach it, they go through us.
+fn pods_use_the_location_that_the_cluster_holds(node: &Node, image: &str) -> Result<()> {
+    let cluster = node.cluster();
+    let shop = cluster.namespace()?;
+    application(node, shop.name(), "data")?;
+    let store = Store::shared_versitygw()?;
+    let plugin = Plugin::new(cluster, &store)?;
+    plugin
+        .run(["location", "add", "main", &store.location_url()])?
+        .ok();
+    cluster.create(
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "kubectl-backup" } }),
+    )?;
+    let inside = super::schedules::url_for_pods(node, &store)?;
+    let endpoint = store.endpoint().context("no server")?;
+    let nowhere = store.location_url().replace(&endpoint, "http://10.99.0.1:1");
+    let keys = "[default]\naws_access_key_id = tester\naws_secret_access_key = tester-secret-key\n";
+    let secret = |url: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {
+                "name": "location-main", "namespace": "kubectl-backup", "labels": { "kubectl-backup.io/location": "main" },
+            },
+            "stringData": { "url": url, "credentials": keys },
+        })
+    };
+    cluster.create(secret(&nowhere))?;
+    let create = |name: &str| plugin.run(["create", name, "-n", shop.name(), "--location", "main", image]);
+    with_state(create("through-us")?, node, shop.name())?
+        .stderr_has("do not reach the location")
+        .stderr_has("and in the cluster")
+        .nowhere_has("tester-secret-key");
+    cluster.patch(
+        "/api/v1/namespaces/kubectl-backup/secrets/location-main",
+        json!({ "stringData": { "url": inside } }),
+    )?;
+    let ran = with_state(create("by-themselves")?, node, shop.name())?;
+    ensure!(!ran.stderr.contains("do not reach"), "{ran}");
+    plugin
+        .run(["verify", "by-themselves", "--read-data", "--location", "main"])?
+        .ok();
+    no_mover_is_left(cluster)?;
+    cluster
+        .kubectl_ok(&["delete", "namespace", "kubectl-backup", "--timeout=60s"])
+        .map(drop)
 }
 
 /// A plugin that is killed, and one that is told to stop: no backup, and no mover after a while.
