@@ -221,7 +221,62 @@ fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
     looked_after(&plugin, &repository, &restic)?;
     nothing_is_left_of_a_run_that_dies(&node, &plugin, &image)?;
     a_journal_is_whole_and_hooks_are_recorded(&node, &plugin, &image)?;
-    pods_use_the_location_that_the_cluster_holds(&node, &image)
+    pods_use_the_location_that_the_cluster_holds(&node, &image)?;
+    where_root_is_forbidden_movers_are_the_application(&node, &plugin, &image)
+}
+
+/// A namespace that Pod Security restricts: the mover runs as the application's user, and as nobody for a restore.
+fn where_root_is_forbidden_movers_are_the_application(
+    node: &Node,
+    plugin: &Plugin,
+    image: &str,
+) -> Result<()> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let cluster = node.cluster();
+    let vault = cluster.namespace()?;
+    let path = format!("/api/v1/namespaces/{vault}");
+    let restricted =
+        json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
+    cluster.patch(&path, restricted)?;
+    let folder = node.folder().join(format!("{vault}-data"));
+    fs::create_dir_all(&folder)?;
+    chown(&folder, Some(1234), Some(1234))?;
+    persistent_volume(
+        cluster,
+        vault.name(),
+        "data",
+        folder.to_str().context("not UTF-8")?,
+    )?;
+    claim(cluster, vault.name(), "data")?;
+    let mut app = pod(vault.name(), "data");
+    app["spec"]["securityContext"] = json!({
+        "runAsUser": 1234, "runAsGroup": 1234, "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    app["spec"]["containers"][0]["securityContext"] =
+        json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+    app["spec"]["containers"][0]["command"][2] =
+        "umask 077; mkdir /data/deep; echo secret >/data/deep/file; touch /data/ready; sleep 3600".into();
+    cluster.create(app)?;
+    cluster.wait_until("the application to have written", |_| {
+        Ok(folder.join("ready").exists())
+    })?;
+    let ran = plugin.run(["create", "vault", "-n", vault.name(), image])?;
+    with_state(ran, node, vault.name())?;
+    cluster.kubectl_ok(&["delete", "namespace", vault.name(), "--timeout=60s"])?;
+    cluster.kubectl_ok(&["delete", "pv", &format!("{vault}-data")])?;
+    let fresh = node.folder().join("fresh-vault");
+    fs::create_dir_all(&fresh)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o777))?;
+    persistent_volume(
+        cluster,
+        vault.name(),
+        "data",
+        fresh.to_str().context("not UTF-8")?,
+    )?;
+    let ran = plugin.run(["restore", "vault", "pvc/data", "-n", vault.name(), image])?;
+    with_state(ran, node, vault.name())?;
+    assert_eq!(fs::read_to_string(fresh.join("deep/file"))?, "secret\n");
+    no_mover_is_left(cluster)
 }
 
 /// A location that lies in the cluster is used by the pods themselves; where they do not reach it, they go through us.

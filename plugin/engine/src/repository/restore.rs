@@ -106,10 +106,14 @@ fn folder_error(folder: &Path, reason: &str) -> RepositoryError {
 }
 
 fn set_root(target: Target<'_>, root: Root) -> io::Result<()> {
+    let set = fs::Permissions::from_mode(root.mode);
     if target.with_owners {
         chown(target.folder, Some(root.uid), Some(root.gid))?;
+        return fs::set_permissions(target.folder, set);
     }
-    fs::set_permissions(target.folder, fs::Permissions::from_mode(root.mode))
+    // The folder is somebody else's, who has let us in; its mode is theirs.
+    let _ = fs::set_permissions(target.folder, set);
+    Ok(())
 }
 
 enum Different {
