@@ -14,6 +14,7 @@ mod describe;
 mod diff;
 mod disable;
 mod doctor;
+mod documents;
 mod download;
 mod enable;
 mod find;
@@ -24,11 +25,11 @@ mod location;
 mod logs;
 mod maintain;
 mod metrics;
-mod modifiers;
 mod mover;
 mod plan;
 mod policy;
 mod preview;
+mod repository_password;
 mod restore;
 mod restores;
 mod retention;
@@ -207,9 +208,11 @@ async fn command(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::AddLocation { name, place, default } => location::add(session, &name, &place, default),
         Command::ListLocations => location::list(session),
         Command::CheckLocation { place, repair } => location::check(session, &place, repair).await,
-        Command::MaintainLocation { place, password_file } => {
-            Box::pin(maintain::run(session, &place, password_file.as_deref())).await
-        }
+        Command::MaintainLocation {
+            place,
+            password_file,
+            dry_run,
+        } => Box::pin(maintain::run(session, &place, password_file.as_deref(), dry_run)).await,
         Command::DefaultLocation { name } => location::default(session, name.as_deref()),
         Command::RemoveLocation { name } => location::remove(session, &name),
         Command::Cluster(request) => Box::pin(cluster::run(session, *request)).await,

@@ -8,6 +8,7 @@
 mod cluster;
 mod create;
 mod diff;
+mod documents;
 mod fields;
 mod in_cluster;
 mod lifecycle;
@@ -37,11 +38,12 @@ pub(crate) use self::{
     cluster::{ClusterRequest, ClusterWord, RecoverFrom, Recovery},
     create::Create,
     diff::Diff,
+    documents::DocumentSource,
     in_cluster::{InCluster, Movers, Pods},
     lifecycle::{Enable, WantedVelero},
     object::ObjectWord,
     place::{Place, of as place_of},
-    restore::{ModifierSource, Restore, RestoreSource},
+    restore::{Restore, RestoreSource},
     retention::{Clusters, Decide, Retention, Wanted},
     schedule::{Credentials, NewSchedule, ScheduleAction},
     scope::describe as describe_scope,
@@ -198,6 +200,7 @@ pub(crate) enum Command {
     MaintainLocation {
         place: Place,
         password_file: Option<PathBuf>,
+        dry_run: bool,
     },
     DefaultLocation {
         name: Option<String>,
@@ -521,6 +524,7 @@ fn location_meaning(
         LocationCommand::Maintain { location, password } => Command::MaintainLocation {
             place: place::of(location.as_deref().or(global.location.as_deref()), environment)?,
             password_file: in_cluster::password_file(&password, environment),
+            dry_run: fields::is_dry_run(global),
         },
         LocationCommand::Default { name } => Command::DefaultLocation { name },
         LocationCommand::Remove { name } => Command::RemoveLocation { name },

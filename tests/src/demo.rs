@@ -6,6 +6,7 @@
 mod judge;
 pub mod options;
 mod screen;
+mod volumes;
 mod whole_cluster;
 
 use std::collections::BTreeSet;
@@ -70,6 +71,7 @@ pub fn run(options: &Options) -> Result<usize> {
     stage.bring_back_under_another_name()?;
     let second = stage.move_to_another_cluster()?;
     stage.guard_a_whole_cluster(&second)?;
+    stage.data_of_volumes()?;
     let differences = stage.conclude();
     if options.keep {
         stage.wait_for_ctrl_c(&second)?;

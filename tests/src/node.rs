@@ -40,6 +40,15 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether a node can start here.
+    ///
+    /// # Errors
+    /// What is missing, with the line that installs it.
+    pub fn can_start() -> Result<()> {
+        room::refuse_what_cannot_work()?;
+        busybox().map(drop)
+    }
+
     /// A node of its own, Ready.
     pub fn start() -> Result<Self> {
         Self::with(Cluster::builder())

@@ -465,3 +465,76 @@ fn a_list_whose_token_expires_loses_and_doubles_nothing() -> Result<()> {
     assert_eq!((names.len(), unique.len()), (900, 900));
     Ok(())
 }
+
+/// Velero's resource policies decide before pods do; what they want of Velero alone is said, and nothing needs a node for it.
+#[test]
+fn resource_policies_decide_about_volumes() -> Result<()> {
+    let (cluster, store) = (Cluster::shared()?, Store::folder()?);
+    let shop = cluster.namespace()?;
+    cluster.create(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "data", "namespace": shop.name(), "labels": { "tier": "gold" } },
+        "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": { "requests": { "storage": "1Gi" } } },
+    }))?;
+    cluster.create(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "db", "namespace": shop.name(), "annotations": { "backup.velero.io/backup-volumes": "data,tmp" } },
+        "spec": {
+            "containers": [{ "name": "c", "image": "busybox", "volumeMounts": [
+                { "name": "data", "mountPath": "/data" }, { "name": "tmp", "mountPath": "/tmp" },
+            ] }],
+            "volumes": [
+                { "name": "data", "persistentVolumeClaim": { "claimName": "data" } }, { "name": "tmp", "emptyDir": {} },
+            ],
+        },
+    }))?;
+    let plugin = Plugin::new(cluster, &store)?;
+    let policies = plugin.home().join("policies.yaml");
+    let create = |name: &str, text: &str| {
+        std::fs::write(&policies, text)?;
+        let file = format!("--resource-policies-file={}", policies.display());
+        plugin.run(["create", name, "-n", shop.name(), &file])
+    };
+    let rules = |name: &str| -> Result<Vec<String>> {
+        let outcome = outcome(&store, name)?;
+        let items = outcome["volumes"]["items"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(items
+            .iter()
+            .map(|item| format!("{}: {}", item["volume"], item["rule"]).replace('"', ""))
+            .collect())
+    };
+    let skip = "version: v1\nvolumePolicies:\n- {conditions: {pvcLabels: {tier: gold}}, action: {type: skip}}\n\
+                - {conditions: {volumeTypes: [emptyDir]}, action: {type: skip}}\n";
+    create("skipped", skip)?.ok();
+    assert_eq!(rules("skipped")?, ["tmp: volume-policy", "data: volume-policy"]);
+    create(
+        "wanted",
+        "version: v1\nvolumePolicies: [{action: {type: snapshot}}]",
+    )?
+    .exits(3)
+    .stderr_has("a policy wants a snapshot of it");
+    assert_eq!(rules("wanted")?, ["tmp: volume-policy", "data: volume-policy"]);
+    create("odd", "version: v1\nvolumePolicies: [{action: {type: ignore}}]")?
+        .exits(2)
+        .stderr_has("volume policy number 1: action \"ignore\" is none of skip");
+    plugin
+        .run(["create", "nowhere", "--resource-policies-configmap", "nobody"])?
+        .exits(5)
+        .stderr_has("no ConfigMap nobody in namespace velero")
+        .stderr_has("--resource-policies-file");
+    plugin
+        .run([
+            "create",
+            "odd",
+            "--volume-method",
+            "none",
+            "--hooks-file",
+            "/nowhere",
+        ])?
+        .exits(2)
+        .stderr_has("leaves out");
+    Ok(())
+}

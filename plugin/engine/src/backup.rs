@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use backup_plan::scope::{Scope, ScopeError};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use velero_model::{
@@ -67,6 +68,8 @@ pub struct BackupRequest {
     pub lists_in_flight: usize,
     /// Volumes whose data is stored too; none where only manifests are.
     pub volumes: Option<Volumes>,
+    /// More fields of `spec`, for Velero alone.
+    pub velero_spec: Map<String, Value>,
 }
 
 /// What a backup came to: the one source of table, JSON, phase and exit code.

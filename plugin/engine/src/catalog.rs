@@ -49,4 +49,4 @@ pub use restores::{
 pub use tickets::{FoundTicket, tickets};
 pub use transfer::{CopySummary, copy};
 pub use verify::{Finding, Level, VerifyReport, read_volumes, verify, volumes_are_there};
-pub use volume_data::volume_data;
+pub use volume_data::{volume_data, volume_data_beside_restic};

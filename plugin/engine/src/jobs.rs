@@ -19,6 +19,7 @@ use crate::{
     api::{ApiClient, ApiError, object_path},
     schedule::{LOCATION_LABEL, NAMESPACE, Schedules, kind, path_of},
 };
+pub(crate) use follow::hindrance;
 
 /// Label of what belongs to a run, with its name.
 pub const RUN_LABEL: &str = "kubectl-backup.io/run";
@@ -90,12 +91,15 @@ pub async fn remove(api: &ApiClient, name: &str) -> Result<(), ApiError> {
     let schedules = Schedules::new(api);
     let states = schedules.all().await?;
     for secret in secrets {
-        let location = secret["metadata"]["labels"][LOCATION_LABEL]
-            .as_str()
-            .unwrap_or_default();
         // A schedule that was made meanwhile lives on it, or what removes expired backups.
-        let is_used = states.iter().any(|state| state.location == location)
-            || schedules.has_retention(location).await?;
+        let is_used = match secret["metadata"]["labels"][LOCATION_LABEL].as_str() {
+            Some(location) => {
+                states.iter().any(|state| state.location == location)
+                    || schedules.has_retention(location).await?
+            }
+            // The password of repositories.
+            None => !states.is_empty(),
+        };
         if !is_used {
             let name = secret["metadata"]["name"].as_str().unwrap_or_default();
             let secrets = kind("", "secrets", "Secret", true);

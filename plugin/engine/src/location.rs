@@ -9,6 +9,7 @@ pub mod backup_storage_location;
 pub mod config;
 pub mod in_cluster;
 pub mod nearest;
+pub mod password;
 pub mod redacted;
 pub mod s3;
 pub mod url;

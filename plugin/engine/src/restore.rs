@@ -15,6 +15,7 @@ mod definitions;
 mod error;
 mod existing;
 mod form;
+mod hooks;
 mod namespaces;
 mod owners;
 mod patience;

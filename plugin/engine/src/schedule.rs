@@ -15,7 +15,7 @@ use velero_model::resource::ApiKind;
 
 pub use self::{
     events::Event,
-    objects::{Credentials, Wanted, location_secret_name},
+    objects::{Credentials, Repository, Wanted, location_secret_name},
     state::{Run, State, Status},
 };
 use crate::{
@@ -232,7 +232,7 @@ impl<'a> Schedules<'a> {
         });
         let path = object_path(&cron_jobs(), Some(NAMESPACE), name);
         self.api.delete_with(&path, background.to_string().into()).await?;
-        for object in objects::rights(name) {
+        for object in objects::rights(name, false) {
             self.api.delete(&path_of(&object)).await?;
         }
         if let Some(location) = location.filter(|_| !is_shared)

@@ -5,7 +5,7 @@
 //! rules; a cluster without our API objects has no policies. [`apply`] writes annotations of pods, nothing else does.
 
 pub mod apply;
-mod kind;
+pub(crate) mod kind;
 mod look;
 pub mod moves;
 

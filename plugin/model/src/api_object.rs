@@ -237,6 +237,9 @@ pub struct RestoreSpec {
     /// `resourceModifier`: the ConfigMap with the rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_modifier: Option<ConfigMapReference>,
+    /// Commands and containers for pods that come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Value>,
 }
 
 /// `spec.restoreStatus`.

@@ -114,7 +114,7 @@ pub struct Volumes {
 }
 
 /// What became of one volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeOutcome {
     /// Namespace of pod or claim.
@@ -157,6 +157,13 @@ pub struct Hooks {
     pub failed: u64,
     /// One entry a hook.
     pub items: Vec<HookOutcome>,
+}
+
+impl Hooks {
+    /// Whether there were none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
 }
 
 /// What became of one hook.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{phase::Phase, time};
+use crate::{outcome::Hooks, phase::Phase, time};
 
 /// One restore.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct RestoreRecord {
     pub completed: Option<Timestamp>,
     /// Results by resource.
     pub kinds: BTreeMap<String, KindResult>,
+    /// Commands that were run in pods.
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
     /// Number of errors.
     pub errors: u64,
     /// Number of warnings.

@@ -1,14 +1,24 @@
-//! Commands that run in a pod before and after its volumes are read, as Velero's annotations say.
+//! Commands that run in pods around a backup and after a restore, as Velero knows them.
 //!
-//! Pure. In come a pod's annotations and the names of its containers; out go hooks with everything decided: container, words,
-//! what an error means, how long they may take. As Velero reads them (`internal/hook/item_hook_handler.go`,
-//! `pkg/podexec`): keys without a phase mean before, a command is a JSON list or one word, the first container is meant where
-//! none is named, an unknown word about errors means `Fail`, an unreadable time means 30 seconds. What Velero only logs is
-//! a warning here.
+//! Pure. In come a pod ([`HookedPod`]) and, where there is one, the `spec.hooks` of a Backup or Restore ([`Spec`]); out go hooks with
+//! everything decided: container, words, what an error means, how long they may take. What a pod says itself, by annotation,
+//! counts before what the spec says. As Velero reads them (`internal/hook/item_hook_handler.go`, `pkg/podexec`): a command is
+//! a JSON list or one word, the first container is meant where none is named. What Velero only logs is a warning here.
+
+mod backup;
+mod restore;
+mod spec;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde_json::Value;
 use velero_model::duration::GoDuration;
+
+pub use self::{
+    backup::of_backup,
+    restore::{AfterRestore, after_restore, init_containers},
+    spec::{Spec, SpecError},
+};
 
 /// Longest time of a hook that says nothing about it.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,58 +75,96 @@ pub struct Read {
     pub warnings: Vec<String>,
 }
 
-/// Reads the hook of a phase; `None` where there is no command.
-pub fn of_pod(annotations: &BTreeMap<String, String>, containers: &[String], phase: Phase) -> Option<Read> {
-    let value = |key: &str| -> &str {
-        let of = |prefix: &str| annotations.get(&format!("{prefix}hook.backup.velero.io/{key}"));
-        let found = match phase {
-            Phase::Pre => of("pre.").or_else(|| of("")),
-            Phase::Post => of("post."),
+/// What of a pod decides about its hooks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HookedPod {
+    /// Namespace, as the hooks know it.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Names of its regular containers.
+    pub containers: Vec<String>,
+}
+
+impl HookedPod {
+    /// Reads a pod's JSON.
+    pub fn read(pod: &Value) -> Self {
+        let text = |pointer: &str| {
+            let found = pod.pointer(pointer).and_then(Value::as_str);
+            found.unwrap_or_default().to_owned()
         };
-        found.map(String::as_str).unwrap_or_default()
-    };
-    let command = value("command");
-    if command.is_empty() {
-        return None;
-    }
-    let mut warnings = Vec::new();
-    let on_error = match value("on-error") {
-        "Continue" => OnError::Continue,
-        "" | "Fail" => OnError::Fail,
-        other => {
-            warnings.push(format!(
-                "on-error {other:?} is neither Fail nor Continue; Fail is taken"
-            ));
-            OnError::Fail
+        let map = |pointer: &str| -> BTreeMap<String, String> {
+            let found = pod.pointer(pointer).and_then(Value::as_object);
+            found
+                .into_iter()
+                .flatten()
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect()
+        };
+        let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+        Self {
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name"),
+            labels: map("/metadata/labels"),
+            annotations: map("/metadata/annotations"),
+            containers: containers
+                .into_iter()
+                .flatten()
+                .filter_map(|container| container["name"].as_str().map(str::to_owned))
+                .collect(),
         }
-    };
-    let timeout = match value("timeout") {
-        "" => TIMEOUT,
+    }
+
+    /// The container that is meant; the first one where none is named.
+    fn container(&self, named: &str) -> Result<String, String> {
+        match (named, self.containers.first()) {
+            ("", Some(first)) => Ok(first.clone()),
+            ("", None) => Err("the pod has no containers".to_owned()),
+            (name, _) if self.containers.iter().any(|container| container == name) => Ok(name.to_owned()),
+            (name, _) => Err(format!("the pod has no container {name}")),
+        }
+    }
+}
+
+/// `Fail` or `Continue`; what is neither is the given one, and a warning.
+fn on_error(word: &str, by_default: OnError, warnings: &mut Vec<String>) -> OnError {
+    match word {
+        "Continue" => OnError::Continue,
+        "Fail" => OnError::Fail,
+        "" => by_default,
+        other => {
+            let taken = match by_default {
+                OnError::Fail => "Fail",
+                OnError::Continue => "Continue",
+            };
+            warnings.push(format!(
+                "on-error {other:?} is neither Fail nor Continue; {taken} is taken"
+            ));
+            by_default
+        }
+    }
+}
+
+/// A time such as `90s`; what is none is the given one, and a warning.
+fn time(key: &str, text: &str, by_default: Duration, warnings: &mut Vec<String>) -> Duration {
+    match text {
+        "" => by_default,
         text => match GoDuration::parse(text) {
-            Ok(GoDuration(timeout)) if timeout.is_zero() => TIMEOUT,
-            Ok(GoDuration(timeout)) => timeout,
+            Ok(GoDuration(time)) if time.is_zero() => by_default,
+            Ok(GoDuration(time)) => time,
             Err(_) => {
-                warnings.push(format!("timeout {text:?} is no duration; 30s is taken"));
-                TIMEOUT
+                warnings.push(format!(
+                    "{key} {text:?} is no duration; {}s is taken",
+                    by_default.as_secs()
+                ));
+                by_default
             }
         },
-    };
-    let container = match (value("container"), containers.first()) {
-        ("", Some(first)) => Ok(first.clone()),
-        ("", None) => Err("the pod has no containers".to_owned()),
-        (name, _) if containers.iter().any(|container| container == name) => Ok(name.to_owned()),
-        (name, _) => Err(format!("the pod has no container {name}")),
-    };
-    Some(Read {
-        hook: container.map(|container| Hook {
-            container,
-            command: words(command),
-            on_error,
-            timeout,
-        }),
-        on_error,
-        warnings,
-    })
+    }
 }
 
 /// A JSON list of words; what is none is one word.
@@ -128,103 +176,5 @@ fn words(command: &str) -> Vec<String> {
     match list {
         Some(words) if !words.is_empty() => words,
         _ => vec![command.to_owned()],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(annotations: &[(&str, &str)], phase: Phase) -> Option<Read> {
-        let annotations = annotations
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        of_pod(&annotations, &["db".to_owned(), "sidecar".to_owned()], phase)
-    }
-
-    #[test]
-    fn annotations_are_read_as_velero_reads_them() {
-        type Row<'a> = (&'a [(&'a str, &'a str)], Phase, Option<Hook>);
-        let rows: [Row<'_>; 7] = [
-            (&[("pre.hook.backup.velero.io/container", "db")], Phase::Pre, None),
-            (
-                &[(
-                    "pre.hook.backup.velero.io/command",
-                    r#"["/sbin/fsfreeze", "--freeze", "/data"]"#,
-                )],
-                Phase::Pre,
-                Some(hook(
-                    "db",
-                    &["/sbin/fsfreeze", "--freeze", "/data"],
-                    OnError::Fail,
-                    30,
-                )),
-            ),
-            (
-                &[
-                    ("hook.backup.velero.io/command", "sync"),
-                    ("hook.backup.velero.io/container", "sidecar"),
-                ],
-                Phase::Pre,
-                Some(hook("sidecar", &["sync"], OnError::Fail, 30)),
-            ),
-            (&[("hook.backup.velero.io/command", "sync")], Phase::Post, None),
-            (
-                &[
-                    ("post.hook.backup.velero.io/command", "[not json"),
-                    ("post.hook.backup.velero.io/on-error", "Continue"),
-                    ("post.hook.backup.velero.io/timeout", "1m30s"),
-                ],
-                Phase::Post,
-                Some(hook("db", &["[not json"], OnError::Continue, 90)),
-            ),
-            (
-                &[
-                    ("pre.hook.backup.velero.io/command", "a b"),
-                    ("pre.hook.backup.velero.io/timeout", "soon"),
-                    ("pre.hook.backup.velero.io/on-error", "continue"),
-                ],
-                Phase::Pre,
-                Some(hook("db", &["a b"], OnError::Fail, 30)),
-            ),
-            (
-                &[
-                    ("pre.hook.backup.velero.io/command", "new"),
-                    ("hook.backup.velero.io/command", "old"),
-                ],
-                Phase::Pre,
-                Some(hook("db", &["new"], OnError::Fail, 30)),
-            ),
-        ];
-        for (annotations, phase, expected) in rows {
-            let found = read(annotations, phase).map(|read| read.hook.unwrap());
-            assert_eq!(found, expected, "{annotations:?}");
-        }
-    }
-
-    fn hook(container: &str, command: &[&str], on_error: OnError, seconds: u64) -> Hook {
-        Hook {
-            container: container.to_owned(),
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            on_error,
-            timeout: Duration::from_secs(seconds),
-        }
-    }
-
-    #[test]
-    fn what_is_not_understood_is_said() {
-        let odd = read(
-            &[
-                ("pre.hook.backup.velero.io/command", "x"),
-                ("pre.hook.backup.velero.io/container", "nobody"),
-                ("pre.hook.backup.velero.io/timeout", "soon"),
-                ("pre.hook.backup.velero.io/on-error", "ignore"),
-            ],
-            Phase::Pre,
-        )
-        .unwrap();
-        assert_eq!(odd.hook, Err("the pod has no container nobody".to_owned()));
-        assert_eq!(odd.warnings.len(), 2, "{odd:?}");
     }
 }

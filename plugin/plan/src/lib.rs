@@ -25,3 +25,4 @@ pub mod tally;
 pub mod velero_release;
 pub mod versions;
 pub mod volumes;
+mod yaml;

@@ -21,6 +21,7 @@ mod pod;
 mod pod_json;
 mod policy;
 mod quantity;
+mod resource_policy;
 mod tally;
 mod warning;
 
@@ -33,6 +34,7 @@ pub use pattern::{NamePattern, PatternError};
 pub use pod::{Labels, Owner, PodFacts, Source, Text, VolumeFacts};
 pub use policy::{Policy, PolicyProblem};
 pub use quantity::{Quantity, QuantityError};
+pub use resource_policy::{Action, ResourcePolicies, ResourcePolicyError, VolumeView};
 pub use tally::{PolicyCounts, Tally};
 pub use warning::LENGTH as WARNING_LENGTH;
 

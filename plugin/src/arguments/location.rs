@@ -41,7 +41,7 @@ pub(crate) enum LocationCommand {
         #[arg(long)]
         repair: bool,
     },
-    /// Free what no snapshot of a volume needs any more
+    /// Free what no snapshot of a volume needs any more; --dry-run counts it
     Maintain {
         /// Name or URL; the default location if not given.
         #[arg(value_name = "NAME|URL", add = crate::completion::locations())]

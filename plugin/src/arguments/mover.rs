@@ -32,8 +32,52 @@ pub(crate) struct VolumeFlags {
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     pub(crate) volumes_in_flight: usize,
 
+    /// Decide about volumes by the policies in this ConfigMap of Velero's namespace, as Velero does.
+    #[arg(long, value_name = "NAME", conflicts_with = "resource_policies_file")]
+    pub(crate) resource_policies_configmap: Option<String>,
+
+    /// Decide about volumes by the policies in this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) resource_policies_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) hooks: HookFlags,
+
     #[command(flatten)]
     pub(crate) password: PasswordFlag,
+}
+
+/// Commands in pods, beside those that pods name by annotation.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct HookFlags {
+    /// Run the hooks in this ConfigMap of Velero's namespace, written as under spec.hooks of Velero's objects.
+    #[arg(long, value_name = "NAME", conflicts_with = "hooks_file")]
+    pub(crate) hooks_configmap: Option<String>,
+
+    /// Run the hooks in this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) hooks_file: Option<PathBuf>,
+}
+
+impl VolumeFlags {
+    /// The same as words for a pod; the password is handed over in the cluster.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.volume_method == VolumeMethod::None {
+            words.push("--volume-method=none".to_owned());
+        }
+        if self.default_volumes_to_fs_backup {
+            words.push("--default-volumes-to-fs-backup".to_owned());
+        }
+        words.push(format!("--volumes-in-flight={}", self.volumes_in_flight));
+        for (flag, name) in [
+            ("resource-policies-configmap", &self.resource_policies_configmap),
+            ("hooks-configmap", &self.hooks.hooks_configmap),
+        ] {
+            words.extend(name.iter().map(|name| format!("--{flag}={name}")));
+        }
+        words
+    }
 }
 
 /// The password of volume repositories.

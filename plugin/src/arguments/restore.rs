@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{mover::PasswordFlag, pods::InClusterFlags, scope::ScopeFlags};
+use super::{
+    mover::{HookFlags, PasswordFlag},
+    pods::InClusterFlags,
+    scope::ScopeFlags,
+};
 
 /// Bring back a backup, or parts of it
 ///
@@ -118,6 +122,13 @@ pub(crate) struct Restore {
         hide_possible_values = true
     )]
     pub(crate) restore_volumes: Option<bool>,
+
+    /// Write the data of the backup over claims that are there already and that no running pod uses; asks first.
+    #[arg(long)]
+    pub(crate) overwrite_volumes: bool,
+
+    #[command(flatten)]
+    pub(crate) hooks: HookFlags,
 
     #[command(flatten)]
     pub(crate) password: PasswordFlag,

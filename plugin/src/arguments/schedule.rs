@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{create::BackupFlags, pods::PodFlags, retention::KeepFlags};
+use super::{create::BackupFlags, mover::VolumeFlags, pods::PodFlags, retention::KeepFlags};
 
 /// Make backups again and again
 ///
@@ -83,6 +83,9 @@ pub(crate) struct ScheduleCreate {
     /// Stop a run that takes longer than this.
     #[arg(long, value_name = "DURATION", default_value = "6h")]
     pub(crate) deadline: String,
+
+    #[command(flatten)]
+    pub(crate) volumes: VolumeFlags,
 
     #[command(flatten)]
     pub(crate) pods: PodFlags,

@@ -11,7 +11,7 @@ use backup_engine::{
     velero::submit,
 };
 use backup_plan::{human, retention::Policy};
-use serde_json::json;
+use serde_json::{Map, json};
 use velero_model::{outcome::Outcome, time};
 
 use super::{in_cluster, preview, retention, velero, volume_data};
@@ -27,9 +27,6 @@ use crate::{
 /// Lists at the same time: more do not make an API server faster.
 const LISTS_IN_FLIGHT: usize = 4;
 
-/// Runs in the cluster have no right to start movers.
-pub(super) const MANIFESTS_ONLY: &str = "--volume-method=none";
-
 /// Errors and warnings that the summary prints; all of them are in the backup.
 const SHOWN: usize = 20;
 
@@ -38,17 +35,17 @@ pub(crate) async fn run(session: &Session, request: Create) -> Result<Exit, Fail
         return preview(session, &request).await;
     };
     if let Some(run) = &request.in_cluster {
-        let more = if request.name_is_made_up {
-            vec![request.name.to_string(), MANIFESTS_ONLY.to_owned()]
-        } else {
-            vec![MANIFESTS_ONLY.to_owned()]
-        };
+        let name = request.name_is_made_up.then(|| request.name.to_string());
         let work = in_cluster::Work {
             verb: "create",
             result: format!("backup/{}", request.name),
             place,
             run,
-            more,
+            more: name.into_iter().collect(),
+            volumes: request.volumes.as_ref().map(|volumes| in_cluster::Volumes {
+                movers: &volumes.movers,
+                may_make_password: true,
+            }),
         };
         return in_cluster::run(session, work).await;
     }
@@ -182,6 +179,7 @@ pub(super) fn engine_request(session: &Session, request: &Create, storage_locati
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         lists_in_flight: LISTS_IN_FLIGHT,
         volumes: None,
+        velero_spec: Map::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use velero_model::{
     api_object::DownloadTargetKind as File,
     backup::{BackupSpec, Metadata},
     name::BackupName,
-    outcome::Outcome,
+    outcome::{Hooks, Outcome},
     resource_list::ResourceList,
     results::{Messages, Results},
     time,
@@ -336,6 +336,23 @@ fn objects(text: &mut Description, described: &Described) {
     text.list("Related objects", related);
     text.list("Left out", preview::left_out_lines(outcome));
     text.list("Volumes", volumes(described));
+    if !outcome.hooks.is_empty() {
+        text.list("Hooks", hook_lines(&outcome.hooks));
+    }
+}
+
+/// Commands that were run in pods, a line each.
+pub(super) fn hook_lines(hooks: &Hooks) -> Vec<String> {
+    let hooks = hooks.items.iter();
+    hooks
+        .map(|hook| {
+            let ended = hook.error.as_deref().unwrap_or("done");
+            format!(
+                "{} {}/{} ({}): {ended}",
+                hook.phase, hook.namespace, hook.pod, hook.container
+            )
+        })
+        .collect()
 }
 
 fn volumes(described: &Described) -> Vec<String> {

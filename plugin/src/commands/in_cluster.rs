@@ -10,16 +10,16 @@ use backup_engine::{
     clock,
     jobs::{self, Ended, Followed, Wanted},
     location::{Location, url},
-    schedule::NAMESPACE,
+    schedule::{NAMESPACE, Repository},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::schedule;
+use super::{repository_password, schedule};
 use crate::{
     arguments::global::{EngineWord, OutputFormat},
     exit::{Exit, Failure},
-    request::{InCluster, Place},
+    request::{InCluster, Movers, Place, Pods},
     session::Session,
     view::{self, document},
 };
@@ -40,6 +40,17 @@ pub(super) struct Work<'a> {
     pub(super) run: &'a InCluster,
     /// More words for the pod.
     pub(super) more: Vec<String>,
+    /// Movers of the volumes that it reads or fills; none where it leaves them out.
+    pub(super) volumes: Option<Volumes<'a>>,
+}
+
+/// Volumes in a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Volumes<'a> {
+    /// What movers are made with.
+    pub(super) movers: &'a Movers,
+    /// Whether a password is made where there is none.
+    pub(super) may_make_password: bool,
 }
 
 pub(super) async fn run(session: &Session, work: Work<'_>) -> Result<Exit, Failure> {
@@ -59,9 +70,14 @@ pub(super) async fn run(session: &Session, work: Work<'_>) -> Result<Exit, Failu
     let api = session.api().await?;
     let pods = &work.run.pods;
     let credentials = schedule::credentials(session, &api, &pods.credentials, name, &location).await?;
+    let repository = match work.volumes {
+        Some(volumes) => repository(session, &api, work.place, volumes).await?,
+        None => None,
+    };
     let mut words = work.run.words.clone();
     // Behind the command and before what was typed, since a name may stand behind `--`.
-    let extra = [format!("--location={name}"), "--engine=direct".to_owned()];
+    let mut extra = vec![format!("--location={name}"), "--engine=direct".to_owned()];
+    extra.extend(image_words(pods));
     words.splice(1..1, extra.into_iter().chain(work.more));
     let job = jobs::name(work.verb, clock::now());
     let wanted = Wanted {
@@ -78,6 +94,8 @@ pub(super) async fn run(session: &Session, work: Work<'_>) -> Result<Exit, Failu
         location: name.clone(),
         url: url::print(&location),
         credentials,
+        reads_volumes: work.volumes.is_some(),
+        repository,
     };
     // Not dropped on Ctrl-C: half of it would be left.
     jobs::start(&api, &wanted).await?;
@@ -86,6 +104,8 @@ pub(super) async fn run(session: &Session, work: Work<'_>) -> Result<Exit, Failu
         work.verb,
         if wanted.may_write {
             "with the right to change everything in the cluster while it runs"
+        } else if wanted.reads_volumes {
+            "with the right to read the cluster, to start movers and to run commands in pods while it runs"
         } else {
             "with the right to read the cluster while it runs"
         }
@@ -127,6 +147,28 @@ pub(super) async fn run(session: &Session, work: Work<'_>) -> Result<Exit, Failu
             show(session.common.output, &work.result, &job, Some(exit))
         }
     }
+}
+
+/// The password that the cluster does not hold yet. A restore of a backup without volumes needs none, and its pod is the one to
+/// say that it does.
+async fn repository(
+    session: &Session,
+    api: &ApiClient,
+    place: &Place,
+    volumes: Volumes<'_>,
+) -> Result<Option<Repository>, Failure> {
+    let bucket = session.open(place).await?.bucket;
+    let file = volumes.movers.password_file.as_deref();
+    repository_password::for_pods(session, api, file, &bucket, volumes.may_make_password).await
+}
+
+/// Movers of a pod of ours are made like it.
+pub(super) fn image_words(pods: &Pods) -> Vec<String> {
+    let secret = pods.image_pull_secret.as_ref();
+    [format!("--image={}", pods.image)]
+        .into_iter()
+        .chain(secret.map(|secret| format!("--image-pull-secret={secret}")))
+        .collect()
 }
 
 /// Follows a Job with its log on stderr.

@@ -16,7 +16,7 @@ use velero_model::{
     source::VELERO_SCHEDULE,
 };
 
-use super::{in_cluster, modifiers, velero, volume_data};
+use super::{documents, in_cluster, velero, volume_data};
 use crate::{
     arguments::global::OutputFormat,
     engine::{self, Cluster, Engine},
@@ -87,6 +87,10 @@ async fn by_a_pod(session: &Session, request: &Restore, run: &InCluster) -> Resu
         place: &request.place,
         run,
         more,
+        volumes: request.restore_volumes.then_some(in_cluster::Volumes {
+            movers: &request.movers,
+            may_make_password: false,
+        }),
     };
     in_cluster::run(session, work).await
 }
@@ -100,17 +104,29 @@ fn scope_text(request: &Restore) -> String {
     objects.collect::<Vec<_>>().join(", ")
 }
 
-/// A restore that may delete objects needs a person's word.
+/// A restore that may delete objects or data needs a person's word.
 async fn agree(session: &Session, request: &Restore) -> Result<(), Failure> {
-    if !request.existing.may_delete() {
+    let mut what = Vec::new();
+    if request.existing.may_delete() {
+        what.push(format!(
+            "objects that exist and differ would be deleted, with everything that they own, and made anew \
+             (--existing-resource-policy {})",
+            request.existing
+        ));
+    }
+    if request.overwrite_volumes {
+        what.push(
+            "the data of claims that exist and that no pod uses would be replaced by that of the backup, and what is not in \
+             that would be removed (--overwrite-volumes)"
+                .to_owned(),
+        );
+    }
+    if what.is_empty() {
         return Ok(());
     }
-    let what = format!(
-        "objects that exist and differ would be deleted, with everything that they own, and made anew \
-         (--existing-resource-policy {})",
-        request.existing
-    );
-    session.agree(&what, "yes", "see which with --plan, then ").await
+    session
+        .agree(&what.join("; "), "yes", "see which with --plan, then ")
+        .await
 }
 
 /// Makes the restore. A name that was made up from the time may be taken by a run of the same second; it gets a number
@@ -200,11 +216,17 @@ async fn engine_request(
     backup: &BackupName,
 ) -> Result<RestoreRequest, Failure> {
     let modifiers = match &request.modifiers {
-        Some(source) => Some(Arc::new(modifiers::read(session, source).await?)),
+        Some(source) => Some(Arc::new(documents::modifiers(session, source).await?)),
+        None => None,
+    };
+    let hooks = match &request.hooks {
+        Some(source) => Some(Arc::new(documents::hooks(session, source).await?)),
         None => None,
     };
     Ok(RestoreRequest {
         modifiers,
+        hooks,
+        overwrite_volumes: request.overwrite_volumes,
         scope: request.scope.clone(),
         only: request.only.iter().map(object_ref).collect(),
         namespace_mappings: request.namespace_mappings.clone(),

@@ -18,6 +18,7 @@ use velero_model::{
 };
 
 use super::{
+    describe::hook_lines,
     logs as backup_logs, restore,
     velero::{self, list::RestoreObject},
 };
@@ -328,6 +329,9 @@ fn facts(text: &mut Description, restore: &ListedRestore, record: &RestoreRecord
         record.completed.map(time::format).unwrap_or_default(),
     );
     text.field("Written by", format!("kubectl-backup {}", record.tool_version));
+    if !record.hooks.is_empty() {
+        text.list("Hooks", hook_lines(&record.hooks));
+    }
     text.blank();
     text.heading("Request");
     for (key, value) in record.request.as_object().into_iter().flatten() {

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use velero_model::{duration::GoDuration, time};
 
-use super::{create::engine_request, volume_data};
+use super::{create::engine_request, in_cluster, repository_password, volume_data};
 use crate::{
     arguments::global::OutputFormat,
     engine::{self, Cluster, Driven, Engine},
@@ -66,7 +66,8 @@ async fn by_velero(
     let api = driven.velero.api();
     let kinds = super::velero::served(session, api).await?;
     let identity = session.unless_interrupted(api.identity()).await?;
-    let wanted = engine_request(session, &request.backup, driven.location.metadata.name.clone());
+    let mut wanted = engine_request(session, &request.backup, driven.location.metadata.name.clone());
+    wanted.velero_spec = volume_data::for_velero(session, &request.backup).await?;
     let backup = submit::backup(&wanted, &identity, &kinds)?;
     let object = velero_schedule::object(
         &request.name,
@@ -115,6 +116,14 @@ async fn by_cron_job(session: &Session, request: &NewSchedule) -> Result<Vec<Val
         &location,
     )
     .await?;
+    let repository = match &request.backup.volumes {
+        Some(volumes) if !request.dry_run => {
+            let bucket = session.open(&request.place).await?.bucket;
+            let file = volumes.movers.password_file.as_deref();
+            repository_password::for_pods(session, &api, file, &bucket, true).await?
+        }
+        _ => None,
+    };
     let wanted = Wanted {
         name: request.name.clone(),
         schedule,
@@ -129,9 +138,10 @@ async fn by_cron_job(session: &Session, request: &NewSchedule) -> Result<Vec<Val
         location: location_name,
         url: url::print(&location),
         credentials,
+        reads_volumes: request.backup.volumes.is_some(),
+        repository,
     };
     let objects = objects::objects(&wanted);
-    volume_data::warn_of_manifests_only(session, &api, &request.backup.scope).await?;
     if !request.dry_run {
         // Not dropped on Ctrl-C: half a schedule would be left.
         schedules.write(&objects).await?;
@@ -157,9 +167,10 @@ fn words(request: &NewSchedule, location: &str) -> Vec<String> {
         "--engine=direct".to_owned(),
         "--yes".to_owned(),
         "--apply-retention".to_owned(),
-        // Its account may read and nothing else.
-        super::create::MANIFESTS_ONLY.to_owned(),
     ];
+    if request.backup.volumes.is_some() {
+        words.extend(in_cluster::image_words(&request.pods));
+    }
     words.extend(request.words.iter().cloned());
     if let Some(keep) = &request.keep {
         words.extend(

@@ -10,7 +10,7 @@ use backup_engine::{
 use serde_json::{Value, json};
 use velero_model::name::BackupName;
 
-use super::volume_data;
+use super::repository_password;
 use crate::{
     arguments::global::OutputFormat,
     exit::{Exit, Failure},
@@ -100,7 +100,7 @@ async fn volumes(
     };
     let api = session.api().await.ok();
     let file = read.password_file.as_deref();
-    let password = volume_data::password(session, api.as_ref(), file, bucket, false).await?;
+    let password = repository_password::find(session, api.as_ref(), file, bucket, false).await?;
     let depth = if read.percent < 100.0 {
         Depth::Percent(read.percent)
     } else {

@@ -12,7 +12,9 @@ use velero_model::{
     time,
 };
 
-use super::{InCluster, Movers, Place, RequestError, fields, in_cluster, retention, scope};
+use super::{
+    DocumentSource, InCluster, Movers, Place, RequestError, documents, fields, in_cluster, retention, scope,
+};
 use crate::arguments::{
     create::{BackupFlags, Create as Typed},
     environment::Environment,
@@ -59,6 +61,10 @@ pub(crate) struct VolumeData {
     pub(crate) opt_in: OptIn,
     pub(crate) in_flight: usize,
     pub(crate) movers: Movers,
+    /// Velero's resource policies.
+    pub(crate) policies: Option<DocumentSource>,
+    /// Hooks beside those of pods.
+    pub(crate) hooks: Option<DocumentSource>,
 }
 
 impl Create {
@@ -98,10 +104,11 @@ pub(super) fn parse(
         .as_deref()
         .map(|text| fields::duration("--jitter", text))
         .transpose()?;
+    let is_by_pod = typed.in_cluster.in_cluster;
     let volumes = volumes(
         &typed.volumes,
         &typed.in_cluster.pods,
-        typed.in_cluster.in_cluster,
+        is_by_pod,
         global,
         environment,
     )?;
@@ -134,10 +141,11 @@ pub(super) fn parse(
     })
 }
 
-fn volumes(
+/// What is to become of volumes; `None` leaves their data out.
+pub(super) fn volumes(
     typed: &VolumeFlags,
     pods: &PodFlags,
-    in_cluster: bool,
+    is_by_pod: bool,
     global: &Global,
     environment: &Environment,
 ) -> Result<Option<VolumeData>, RequestError> {
@@ -148,23 +156,36 @@ fn volumes(
             "give at least one",
         ));
     }
-    if typed.volume_method == VolumeMethod::Mover && in_cluster {
-        return Err(RequestError::flag(
-            "--volume-method",
-            "mover",
-            "a run in the cluster has no right to start movers; it stores manifests only",
-        ));
-    }
-    if typed.volume_method == VolumeMethod::None || in_cluster {
-        if typed.default_volumes_to_fs_backup {
-            return Err(RequestError::flag(
+    let policies = documents::source(
+        documents::POLICIES,
+        typed.resource_policies_configmap.clone(),
+        typed.resource_policies_file.clone(),
+    )?;
+    let hooks = documents::source(
+        documents::HOOKS,
+        typed.hooks.hooks_configmap.clone(),
+        typed.hooks.hooks_file.clone(),
+    )?;
+    if typed.volume_method == VolumeMethod::None {
+        let stray = [
+            (
                 "--default-volumes-to-fs-backup",
+                typed.default_volumes_to_fs_backup,
+            ),
+            ("--resource-policies-...", policies.is_some()),
+            ("--hooks-...", hooks.is_some()),
+        ];
+        return match stray.into_iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => Err(RequestError::flag(
+                flag,
                 "",
-                "it is about the data of volumes, which this run leaves out",
-            ));
-        }
-        return Ok(None);
+                "it is about the data of volumes, which --volume-method none leaves out",
+            )),
+            None => Ok(None),
+        };
     }
+    documents::visible(documents::POLICIES, policies.as_ref(), is_by_pod)?;
+    documents::visible(documents::HOOKS, hooks.as_ref(), is_by_pod)?;
     Ok(Some(VolumeData {
         opt_in: if typed.default_volumes_to_fs_backup {
             OptIn::AllButExcluded
@@ -173,6 +194,8 @@ fn volumes(
         },
         in_flight: typed.volumes_in_flight,
         movers: in_cluster::movers(&typed.password, pods, global, environment)?,
+        policies,
+        hooks,
     }))
 }
 

@@ -21,12 +21,13 @@ use crate::arguments::{
 const IMAGE: &str = concat!("localhost/kubectl-backup:", env!("CARGO_PKG_VERSION"));
 
 /// Flags that a pod does not get.
-const HERE: [&str; 17] = [
+const HERE: [&str; 18] = [
     "in-cluster",
     "image",
     "image-pull-secret",
     "credentials-file",
     "no-credentials",
+    "repository-password-file",
     "kubeconfig",
     "context",
     "cluster",

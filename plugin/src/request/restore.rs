@@ -1,15 +1,14 @@
 //! `restore` as meant.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use backup_plan::{resource_names::ResourceNames, restore::policy::Policies, scope::Scope};
 use jiff::Timestamp;
 use velero_model::{name::BackupName, time};
 
-use super::{InCluster, Movers, ObjectWord, Place, RequestError, fields, in_cluster, scope};
+use super::{
+    DocumentSource, InCluster, Movers, ObjectWord, Place, RequestError, documents, fields, in_cluster, scope,
+};
 use crate::arguments::{self, environment::Environment, global::Global};
 
 /// A restore to make.
@@ -31,7 +30,11 @@ pub(crate) struct Restore {
     pub(crate) preserve_cluster_ips: bool,
     pub(crate) storage_class_mappings: BTreeMap<String, String>,
     pub(crate) image_mappings: BTreeMap<String, String>,
-    pub(crate) modifiers: Option<ModifierSource>,
+    pub(crate) modifiers: Option<DocumentSource>,
+    /// Hooks beside those of pods.
+    pub(crate) hooks: Option<DocumentSource>,
+    /// Claims that are there get the data of the backup.
+    pub(crate) overwrite_volumes: bool,
     pub(crate) status_include: ResourceNames,
     pub(crate) status_exclude: ResourceNames,
     pub(crate) restore_volumes: bool,
@@ -40,15 +43,6 @@ pub(crate) struct Restore {
     pub(crate) now: Timestamp,
     /// To be done by a pod.
     pub(crate) in_cluster: Option<InCluster>,
-}
-
-/// Where resource modifiers are read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ModifierSource {
-    /// A ConfigMap in Velero's namespace.
-    ConfigMap(String),
-    /// A file.
-    File(PathBuf),
 }
 
 /// From which backup.
@@ -82,14 +76,26 @@ pub(super) fn parse(
     let in_cluster = in_cluster::parse(typed.in_cluster, "restore", environment)?;
     if in_cluster.is_some() {
         in_cluster::visible(&place)?;
-        if typed.resource_modifier_file.is_some() {
-            return Err(RequestError::flag(
-                "--resource-modifier-file",
-                "",
-                "a pod cannot read a file of this machine; put the rules into a ConfigMap and give \
-                 --resource-modifier-configmap",
-            ));
-        }
+    }
+    let modifiers = documents::source(
+        documents::MODIFIERS,
+        typed.resource_modifier_configmap,
+        typed.resource_modifier_file,
+    )?;
+    let hooks = documents::source(
+        documents::HOOKS,
+        typed.hooks.hooks_configmap,
+        typed.hooks.hooks_file,
+    )?;
+    documents::visible(documents::MODIFIERS, modifiers.as_ref(), in_cluster.is_some())?;
+    documents::visible(documents::HOOKS, hooks.as_ref(), in_cluster.is_some())?;
+    let restore_volumes = typed.restore_volumes.unwrap_or(true);
+    if typed.overwrite_volumes && !restore_volumes {
+        return Err(RequestError::flag(
+            "--overwrite-volumes",
+            "",
+            "--restore-volumes=false leaves all data out; leave one of the two out",
+        ));
     }
     let (source, objects) = source_and_objects(typed.backup, typed.objects, typed.from_schedule)?;
     let namespace = match (objects.is_empty(), global.namespace.as_slice()) {
@@ -114,10 +120,12 @@ pub(super) fn parse(
         preserve_cluster_ips: typed.preserve_cluster_ips.unwrap_or(false),
         storage_class_mappings: pairs("--storage-class-mappings", &typed.storage_class_mappings)?,
         image_mappings: pairs("--image-mappings", &typed.image_mappings)?,
-        modifiers: modifier_source(typed.resource_modifier_configmap, typed.resource_modifier_file)?,
+        modifiers,
+        hooks,
+        overwrite_volumes: typed.overwrite_volumes,
         status_include: ResourceNames::new(typed.status_include_resources),
         status_exclude: ResourceNames::new(typed.status_exclude_resources),
-        restore_volumes: typed.restore_volumes.unwrap_or(true),
+        restore_volumes,
         movers,
         now: environment.now,
         in_cluster,
@@ -143,21 +151,6 @@ fn source_and_objects(
         (Some(word), None) => Ok((RestoreSource::Backup(fields::name(&word)?), objects)),
         (None, Some(schedule)) => Ok((RestoreSource::Schedule(schedule), objects)),
         (None, None) => Err(RequestError::flag("restore", "", "name a backup")),
-    }
-}
-
-fn modifier_source(
-    config_map: Option<String>,
-    file: Option<PathBuf>,
-) -> Result<Option<ModifierSource>, RequestError> {
-    match config_map {
-        Some(name) if BackupName::parse(&name).is_err() => Err(RequestError::flag(
-            "--resource-modifier-configmap",
-            &name,
-            "it is no name of a ConfigMap; a file is given with --resource-modifier-file",
-        )),
-        Some(name) => Ok(Some(ModifierSource::ConfigMap(name))),
-        None => Ok(file.map(ModifierSource::File)),
     }
 }
 

@@ -134,10 +134,14 @@ fn new(
     if keep.is_some() && backup.ttl.is_none() {
         backup.ttl = Some("0".to_owned());
     }
-    let words = words(&backup, global);
+    let mut words = words(&backup, global);
+    words.extend(typed.volumes.words());
+    words.push(format!("--velero-namespace={}", global.velero_namespace));
+    let volumes = create::volumes(&typed.volumes, &typed.pods, true, global, environment)?;
     let mut parsed = create::parse_flags(backup, Some(name.clone()), global, environment)?;
     parsed.schedule = Some(name.clone());
     parsed.keep.clone_from(&keep);
+    parsed.volumes = volumes;
     let duration =
         |flag, text: &str| -> Result<Duration, RequestError> { Ok(fields::duration(flag, text)?.0) };
     let deadline = duration("--deadline", &typed.deadline)?;

@@ -137,7 +137,7 @@ pub(super) fn by(command: &arguments::Command) -> Taken {
         },
         Typed::Location(location) => match location.command {
             LocationCommand::List => of("location list", false, false, true, EVERY),
-            LocationCommand::Maintain { .. } => of("location maintain", false, false, false, DOCUMENT),
+            LocationCommand::Maintain { .. } => of("location maintain", false, false, true, DOCUMENT),
             LocationCommand::Check { .. } => of("location check", false, false, false, DOCUMENT),
             _ => of("location", false, false, false, TEXT),
         },

@@ -111,6 +111,12 @@ impl Judge {
         OTHER_CLUSTER.iter().enumerate().filter_map(unused).collect()
     }
 
+    /// Counts something that was compared otherwise.
+    pub(super) fn count(&mut self, what: &str, differences: usize) {
+        self.parts.push(what.to_owned());
+        self.differences += differences;
+    }
+
     /// What was compared and what came of it.
     pub(super) fn verdict(&self) -> (String, usize) {
         let line = format!(

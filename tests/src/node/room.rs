@@ -197,7 +197,7 @@ impl Drop for Room {
 }
 
 /// The two things that a machine may lack, each with what to do about it.
-fn refuse_what_cannot_work() -> Result<()> {
+pub(super) fn refuse_what_cannot_work() -> Result<()> {
     let missing: Vec<&str> = NEEDED
         .iter()
         .filter(|(file, _)| {

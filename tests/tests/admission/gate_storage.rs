@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use backup_engine::location::{self, password, redacted::Redacted};
 use backup_tests::cluster::{Cluster, base64};
 use backup_tests::cluster_api::Workload;
 use backup_tests::plugin::{Plugin, Ran};
@@ -20,6 +21,8 @@ use super::gate_site::{OURS, Site, decider, operator, until_ok};
 use super::gate_work::{self, Work};
 
 const RIGHTS: &str = include_str!("../../../manifests/webhook/storage-rbac.yaml");
+/// Password of the volume repository.
+const PASSWORD: &str = "hunter2-hunter2";
 const ACCOUNT: &str = "system:serviceaccount:kubectl-backup:backup-storage";
 
 /// The cluster whose backups they are.
@@ -121,6 +124,28 @@ impl Story {
             .run([&["create", name, "-n", "default"], more].concat())?
             .ok();
         Ok(())
+    }
+
+    /// A repository of volumes, made by the real restic, and its password in the cluster; gives the path of that Secret.
+    fn volume_repository(&self, cluster: &Cluster) -> Result<String> {
+        let below = self.store.location_url_with_prefix(&self.prefix());
+        let place = location::url::parse(&below)?.describe();
+        let secret = password::secret(&place, &Redacted::new(PASSWORD));
+        cluster.apply(
+            &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OURS } }).to_string(),
+        )?;
+        cluster.create(secret)?;
+        let bucket = self.store.bucket().context("no bucket")?;
+        let endpoint = self.store.endpoint().context("no server")?;
+        let made = std::process::Command::new("restic")
+            .args(["--no-cache", "init", "--repo"])
+            .arg(format!("s3:{endpoint}/{bucket}/{}/restic/default", self.prefix()))
+            .env("RESTIC_PASSWORD", PASSWORD)
+            .envs(self.store.env())
+            .output()
+            .context("restic does not start; apt-get install restic")?;
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Ok(password::secret_path(&place))
     }
 
     fn cluster_command(&self, words: &[&str]) -> Result<Ran> {
@@ -287,6 +312,7 @@ fn retain_outlives_expiry_and_the_ticket_leads_back() -> Result<()> {
     let ours = workload()?;
     story.back_up(ours, "old", &["--ttl", "1s"])?;
     story.back_up(ours, "new", &["--ttl", "720h"])?;
+    let kept = story.volume_repository(ours)?;
     story.protect()?.ok();
     story
         .cluster_command(&["retain", "prod", "--for", "90d", "--final-backup"])?
@@ -306,7 +332,14 @@ fn retain_outlives_expiry_and_the_ticket_leads_back() -> Result<()> {
     let keys = story.store.keys()?;
     ensure!(keys.contains(&format!("{}/{ticket}", story.prefix())), "{keys:?}");
     let text = std::fs::read_to_string(story.store.path().join(story.prefix()).join(ticket))?;
-    for secret in ["tester-secret-key", "client-key-data"] {
+    let copied = story
+        .site
+        .cluster
+        .get(&kept)?
+        .context("the password is not kept")?;
+    assert_eq!(copied["data"]["password"], base64(PASSWORD.as_bytes()).as_str());
+    ensure!(text.contains("of the management cluster"), "{text}");
+    for secret in ["tester-secret-key", "client-key-data", PASSWORD] {
         ensure!(!text.contains(secret), "{text}");
     }
     // A cluster that has never seen these backups.
@@ -326,6 +359,17 @@ fn retain_outlives_expiry_and_the_ticket_leads_back() -> Result<()> {
             "{text}: {shown}"
         );
     }
+    ensure!(
+        shown
+            .stderr
+            .contains("give it as KUBECTL_BACKUP_REPOSITORY_PASSWORD"),
+        "{shown}"
+    );
+    let recovery = recovery.with_env("KUBECTL_BACKUP_REPOSITORY_PASSWORD", PASSWORD);
+    recovery
+        .run(["cluster", "recover", &below, "--plan"])?
+        .ok()
+        .stderr_has("the password that is known here opens it");
     let before = story.store.keys()?;
     recovery
         .run(["cluster", "recover", &below, "--backup", "new", "--yes"])?

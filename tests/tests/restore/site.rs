@@ -66,6 +66,7 @@ impl Site {
             tool_version: "test".into(),
             lists_in_flight: 4,
             volumes: None,
+            velero_spec: serde_json::Map::new(),
         };
         let (bucket, kubeconfig) = (Arc::clone(&self.bucket), cluster.kubeconfig().to_owned());
         runtime::run(async move {

@@ -186,13 +186,31 @@ fn what_has_not_changed_is_not_read_again() -> Result<()> {
     let pruned = runtime.block_on(apart(move || -> Result<_, RepositoryError> {
         let repository = open(&path)?;
         repository.forget(&[id, "00".repeat(32)])?;
-        repository.prune()
+        repository.prune(false)
     }))??;
     assert!(pruned.removed == 0, "packs go a run later: {pruned:?}");
     let path = place.clone();
     let left = runtime.block_on(apart(move || open(&path)?.snapshots()))??;
     assert_eq!(left.len(), 2);
     restic_ok(&place, &["check", "--read-data"])?;
+    Ok(())
+}
+
+#[test]
+fn a_snapshot_whose_backup_is_not_there_is_an_orphan_unless_it_is_somebody_elses() -> Result<()> {
+    let (_scratch, folder, place) = site()?;
+    fs::write(folder.join("file"), "x")?;
+    let runtime = runtime()?;
+    let stored = runtime.block_on(back_up(&place, &folder, "u1"))?;
+    let path = folder.to_str().context("not UTF-8")?;
+    restic_ok(&place, &["backup", "--tag", "backup=b1", path])?;
+    let orphans = |known: &'static [&'static str]| {
+        let place = place.clone();
+        let known = known.iter().map(|name| (*name).to_owned()).collect();
+        runtime.block_on(apart(move || open(&place)?.orphans(&known)))
+    };
+    assert!(orphans(&["b1", "b2"])??.is_empty());
+    assert_eq!(orphans(&["b2"])??, [stored.snapshot]);
     Ok(())
 }
 

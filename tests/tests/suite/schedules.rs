@@ -62,6 +62,7 @@ fn schedules_fire_and_runs_are_followed() -> Result<()> {
     ]);
     node.import(&image::suite(&binaries)?)?;
     let shop = cluster.namespace()?;
+    super::volumes::application(node, shop.name(), "data")?;
     let store = Store::shared_versitygw()?;
     let url = url_for_pods(node, &store)?;
     // Two names for one place: as pods reach it, and as this process does.
@@ -85,6 +86,9 @@ fn a_run_is_followed(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) ->
         .run(["create", "by-a-pod", "-n", shop, "--in-cluster"])?
         .ok()
         .stderr_has("runs as job/create-")
+        .stderr_has("start movers")
+        .stderr_has("get this password")
+        .stderr_has("volumes: 1 claim to read")
         .stderr_has("backup by-a-pod: engine direct")
         .stdout_has("backup/by-a-pod: job/create-")
         .nowhere_has("tester-secret-key");
@@ -92,6 +96,10 @@ fn a_run_is_followed(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) ->
     no_run_is_left(node)?;
     let copy = format!("{shop}-copy");
     let mapping = format!("{shop}:{copy}");
+    let fresh = node.folder().join(&copy);
+    std::fs::create_dir_all(&fresh)?;
+    let folder = fresh.to_str().context("not UTF-8")?;
+    super::volumes::persistent_volume(node.cluster(), &copy, "data", folder)?;
     plugin
         .run([
             "restore",
@@ -108,6 +116,11 @@ fn a_run_is_followed(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) ->
         node.cluster()
             .get(&format!("/api/v1/namespaces/{copy}"))?
             .is_some()
+    );
+    ensure!(
+        fresh.join("begun").exists(),
+        "the claim is not filled: {}",
+        node.state_of(&copy)
     );
     node.cluster()
         .kubectl_ok(&["delete", "namespace", &copy, "--wait=false"])?;
@@ -262,6 +275,10 @@ fn a_schedule_fires(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> 
         made.iter().filter(|name| name.starts_with("minutely-")).count() >= 2,
         "{made:?}"
     );
+    let newest = made.iter().rfind(|name| name.starts_with("minutely-"));
+    here.run(["verify", newest.context("no run")?, "--read-data"])?
+        .ok()
+        .stdout_has("1 snapshot");
     node.wait_for_deployment(NAMESPACE, "backup-metrics")?;
     let path = format!("/api/v1/namespaces/{NAMESPACE}/services/backup-metrics:metrics/proxy/metrics");
     let begun = Instant::now();

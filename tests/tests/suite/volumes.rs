@@ -13,7 +13,7 @@ use backup_tests::zoo;
 use serde_json::{Value, json};
 
 /// A claim whose volume is a folder of the node, and a pod that has it mounted and opted in.
-fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
+pub(super) fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
     let cluster = node.cluster();
     let folder = node.folder().join(format!("{namespace}-{name}"));
     fs::create_dir_all(&folder)?;
@@ -31,7 +31,7 @@ fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+pub(super) fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     cluster.create(json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": { "name": name, "namespace": namespace },
@@ -43,7 +43,7 @@ fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn persistent_volume(cluster: &Cluster, namespace: &str, name: &str, folder: &str) -> Result<()> {
+pub(super) fn persistent_volume(cluster: &Cluster, namespace: &str, name: &str, folder: &str) -> Result<()> {
     cluster.create(json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": { "name": format!("{namespace}-{name}") },
@@ -57,7 +57,7 @@ fn persistent_volume(cluster: &Cluster, namespace: &str, name: &str, folder: &st
     Ok(())
 }
 
-fn pod(namespace: &str, name: &str) -> Value {
+pub(super) fn pod(namespace: &str, name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -74,7 +74,7 @@ fn pod(namespace: &str, name: &str) -> Value {
     })
 }
 
-fn no_mover_is_left(cluster: &Cluster) -> Result<()> {
+pub(super) fn no_mover_is_left(cluster: &Cluster) -> Result<()> {
     cluster.wait_until("movers to be gone", |cluster| {
         let left = cluster.kubectl_ok(&[
             "get",
@@ -89,7 +89,7 @@ fn no_mover_is_left(cluster: &Cluster) -> Result<()> {
     })
 }
 
-fn with_state(ran: Ran, node: &Node, namespace: &str) -> Result<Ran> {
+pub(super) fn with_state(ran: Ran, node: &Node, namespace: &str) -> Result<Ran> {
     ensure!(ran.code == 0, "{ran}\n{}", node.state_of(namespace));
     Ok(ran)
 }
@@ -103,7 +103,8 @@ fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
         ("kubectl-backup", plugin::binary()?),
         ("backup-webhook", plugin::webhook_binary()?),
     ]);
-    node.import(&image::suite(&binaries)?)?;
+    let suite = image::suite(&binaries)?;
+    node.import(&suite)?;
     let image = format!("--image={}", image::suite_name()?);
     let shop = cluster.namespace()?;
     application(&node, shop.name(), "data")?;
@@ -221,8 +222,12 @@ fn what_a_pod_opts_in_is_backed_up_with_its_bytes() -> Result<()> {
     looked_after(&plugin, &repository, &restic)?;
     nothing_is_left_of_a_run_that_dies(&node, &plugin, &image)?;
     a_journal_is_whole_and_hooks_are_recorded(&node, &plugin, &image)?;
+    super::volume_hooks::hooks_of_spec_and_restore(&node, &plugin, &image)?;
+    super::volume_hooks::data_of_an_old_velero(&node, &plugin, &place, &image)?;
     pods_use_the_location_that_the_cluster_holds(&node, &image)?;
-    where_root_is_forbidden_movers_are_the_application(&node, &plugin, &image)
+    where_root_is_forbidden_movers_are_the_application(&node, &plugin, &image)?;
+    drop(node);
+    super::volume_hooks::into_another_cluster(&store, &password, &suite)
 }
 
 /// A namespace that Pod Security restricts: the mover runs as the application's user, and as nobody for a restore.
@@ -546,6 +551,11 @@ fn looked_after(
     assert_eq!(snapshots()?, 2);
     plugin.run(["delete", "b1", "--yes"])?.ok();
     assert_eq!(snapshots()?, 1);
+    let dry = plugin
+        .run(["location", "maintain", "--dry-run", "-o", "json"])?
+        .ok();
+    let counted: Value = serde_json::from_str(&dry.stdout)?;
+    assert_eq!(counted["repositories"][0]["orphans"], 0, "{counted:#}");
     plugin.run(["location", "maintain"])?.ok().stdout_has("REPACKED");
     restic(&["check", "--read-data"])?;
     plugin.run(["verify", "b2", "--read-data"])?.ok();

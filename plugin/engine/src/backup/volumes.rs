@@ -186,15 +186,14 @@ async fn pod<'a>(
     };
     let mut may_go_on = true;
     if let Some(hooks) = hooks {
-        let said = [&hooks.pre, &hooks.post].into_iter().flatten();
+        let said = hooks.pre.iter().chain(&hooks.post);
         pod.warnings.extend(
             said.flat_map(|read| &read.warnings)
                 .map(|warning| format!("hooks of {}/{}: {warning}", hooks.namespace, hooks.pod)),
         );
-        if let Some((outcome, ended_well)) = hooks::run(stage.api, hooks, Phase::Pre).await {
-            pod.hooks.push(outcome);
-            may_go_on = ended_well;
-        }
+        let (outcomes, ended_well) = hooks::run(stage.api, hooks, Phase::Pre).await;
+        pod.hooks.extend(outcomes);
+        may_go_on = ended_well;
     }
     let read = moves.into_iter().map(|found| async move {
         let started = clock::now();
@@ -216,10 +215,10 @@ async fn pod<'a>(
         }
     });
     pod.reads = futures::future::join_all(read).await;
-    if let Some(hooks) = hooks.filter(|_| may_go_on)
-        && let Some((outcome, _)) = hooks::run(stage.api, hooks, Phase::Post).await
-    {
-        pod.hooks.push(outcome);
+    let is_touched = may_go_on || pod.hooks.iter().any(|hook| hook.error.is_none());
+    if let Some(hooks) = hooks.filter(|_| is_touched) {
+        pod.hooks
+            .extend(hooks::run(stage.api, hooks, Phase::Post).await.0);
     }
     pod
 }
@@ -271,18 +270,7 @@ fn tags(stage: &Stage<'_>, found: &Move) -> BTreeMap<String, String> {
 }
 
 fn outcome(found: &Move, done: &Result<Stored, MoverError>) -> VolumeOutcome {
-    let mut outcome = VolumeOutcome {
-        namespace: found.namespace.clone(),
-        pod: Some(found.pod.clone()),
-        volume: Some(found.volume.clone()),
-        claim: Some(found.claim.clone()),
-        rule: UPLOADER.to_owned(),
-        snapshot: None,
-        bytes: 0,
-        new_bytes: 0,
-        failed_files: 0,
-        error: None,
-    };
+    let mut outcome = found.outcome(UPLOADER);
     match done {
         Ok(stored) => {
             let unread = &stored.trouble.unread;

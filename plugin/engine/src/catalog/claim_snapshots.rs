@@ -11,29 +11,35 @@ use velero_model::{layout::BackupKeys, volume};
 use super::{
     error::CatalogError,
     open::{OpenBackup, inflate_file},
+    volume_data::text,
 };
 
 /// Digits of a whole id.
 const WHOLE: usize = 64;
 
+/// Namespace and id of the restic snapshot of a record; `None` for other uploaders.
+pub(super) fn restic_snapshot(record: &Value) -> Option<(&str, &str)> {
+    let snapshot = text(record, "/status/snapshotID");
+    let is_restic = matches!(text(record, "/spec/uploaderType"), "" | "restic");
+    let is_id = !snapshot.is_empty() && snapshot.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_restic && is_id).then(|| (text(record, "/spec/pod/namespace"), snapshot))
+}
+
 /// Key of the snapshot of one of our records, which needs no password to be forgotten; `None` for Velero's.
 pub(super) fn key_of(record: &Value) -> Option<String> {
-    let text = |pointer: &str| {
-        record
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let (namespace, snapshot) = (text("/spec/pod/namespace"), text("/status/snapshotID"));
-    let is_ours = text("/spec/uploaderType") == "restic"
-        && snapshot.len() == WHOLE
-        && snapshot.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (namespace, snapshot) = restic_snapshot(record)?;
+    let is_ours = text(record, "/spec/uploaderType") == "restic" && snapshot.len() == WHOLE;
     // Namespaces are labels: nothing in them leads to another folder.
     let is_label = namespace
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !namespace.is_empty();
-    (is_ours && is_label).then(|| format!("restic/{namespace}/snapshots/{snapshot}"))
+    (is_ours && is_label).then(|| key_of_snapshot(namespace, snapshot))
+}
+
+/// Key of a snapshot.
+pub(crate) fn key_of_snapshot(namespace: &str, snapshot: &str) -> String {
+    format!("restic/{namespace}/snapshots/{snapshot}")
 }
 
 /// Snapshots by namespace and claim.
@@ -62,19 +68,10 @@ pub async fn claim_snapshots(open: &OpenBackup) -> Result<ClaimSnapshots, Catalo
 fn read(list: &[Value]) -> ClaimSnapshots {
     let mut found = ClaimSnapshots::default();
     for record in list {
-        let text = |pointer: &str| {
-            record
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
         let claim = record["metadata"]["annotations"]["velero.io/pvc-name"]
             .as_str()
             .unwrap_or_default();
-        let (namespace, snapshot) = (text("/spec/pod/namespace"), text("/status/snapshotID"));
-        let is_restic = matches!(text("/spec/uploaderType"), "" | "restic");
-        let is_hex = snapshot.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_restic && is_hex && !snapshot.is_empty() && !claim.is_empty() {
+        if let Some((namespace, snapshot)) = restic_snapshot(record).filter(|_| !claim.is_empty()) {
             found.are_veleros |= snapshot.len() != WHOLE;
             found
                 .of_claims

@@ -14,7 +14,7 @@ use velero_model::{
 };
 
 use super::{
-    claim_snapshots::key_of,
+    claim_snapshots::{key_of, restic_snapshot},
     error::CatalogError,
     open::{OpenBackup, inflate_file},
 };
@@ -26,6 +26,18 @@ use crate::storage::{Bucket, ObjectInfo};
 /// Storage faults only.
 pub async fn volume_data(open: &OpenBackup) -> Result<Vec<String>, CatalogError> {
     gather(open.bucket(), open.name(), open.files(), pod_volume_backup).await
+}
+
+/// What of it is in no restic repository, so that only Velero reads it.
+///
+/// # Errors
+/// As [`volume_data`].
+pub async fn volume_data_beside_restic(open: &OpenBackup) -> Result<Vec<String>, CatalogError> {
+    let beside = |value: &Value| match restic_snapshot(value) {
+        Some(_) => None,
+        None => pod_volume_backup(value),
+    };
+    gather(open.bucket(), open.name(), open.files(), beside).await
 }
 
 /// What only Velero can delete, of a folder whose marker may be damaged.
@@ -71,7 +83,7 @@ async fn gather(
     Ok(found)
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 

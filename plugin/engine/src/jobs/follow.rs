@@ -63,8 +63,8 @@ pub(super) fn ended(job: &Value) -> Option<Ended> {
     })
 }
 
-/// What keeps a pod from starting, in words; `None` where nothing does or nobody knows yet.
-fn hindrance(pod: &Value) -> Option<String> {
+/// What keeps a pod from starting that rarely goes away by itself, in words; `None` where nothing does or nobody knows yet.
+pub(crate) fn hindrance(pod: &Value) -> Option<String> {
     let name = pod["metadata"]["name"].as_str()?;
     let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
     let reason = waiting["reason"].as_str().unwrap_or_default();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::RUN_LABEL;
 use crate::schedule::{
     Credentials, NAMESPACE,
-    objects::{APP, Pod, location_secret, namespace, pod},
+    objects::{APP, Pod, Repository, backup_rules, location_secret, namespace, pod},
 };
 
 /// A run to make.
@@ -35,6 +35,10 @@ pub struct Wanted {
     pub url: String,
     /// Its credentials.
     pub credentials: Credentials,
+    /// Whether it reads volumes.
+    pub reads_volumes: bool,
+    /// Password of the repositories at this place, where the cluster does not hold it yet.
+    pub repository: Option<Repository>,
 }
 
 /// Name of the rights of a run.
@@ -46,10 +50,15 @@ fn labels(wanted: &Wanted) -> Value {
     json!({ APP.0: APP.1, RUN_LABEL: wanted.name })
 }
 
-/// The namespace, and the location where it is not there.
+/// The namespace, and what of location and password is not there. Both go with the run unless something else lives on them.
 pub fn ground(wanted: &Wanted) -> Vec<Value> {
     let mut objects = vec![namespace()];
     if let Some(mut secret) = location_secret(&wanted.location, &wanted.url, &wanted.credentials) {
+        secret["metadata"]["labels"][RUN_LABEL] = wanted.name.as_str().into();
+        objects.push(secret);
+    }
+    if let Some(repository) = &wanted.repository {
+        let mut secret = repository.secret();
         secret["metadata"]["labels"][RUN_LABEL] = wanted.name.as_str().into();
         objects.push(secret);
     }
@@ -71,7 +80,7 @@ pub fn role(wanted: &Wanted) -> Value {
             },
         ])
     } else {
-        json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"] }])
+        backup_rules(wanted.reads_volumes)
     };
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
@@ -132,6 +141,8 @@ mod tests {
             location: "main".into(),
             url: "s3://b".into(),
             credentials: Credentials::Text("[default]".into()),
+            reads_volumes: false,
+            repository: None,
         }
     }
 

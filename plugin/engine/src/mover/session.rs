@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{ApiClient, ApiError},
-    jobs::list,
+    jobs::{hindrance, list},
     repository::Files,
     schedule::{kind, path_of},
 };
@@ -179,7 +179,7 @@ async fn pod(api: &ApiClient, mover: &Mover) -> Result<String, MoverError> {
             }
         }
         let hindrance = match found {
-            Some(pod) => hindrance(pod),
+            Some(pod) => hindrance(pod).map(with_advice),
             None => refusal(api, mover).await?,
         };
         let patience = if hindrance.is_some() {
@@ -207,24 +207,13 @@ fn ended(pod: &Value) -> String {
     )
 }
 
-/// What keeps a pod from running that rarely goes away by itself.
-fn hindrance(pod: &Value) -> Option<String> {
-    let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
-    let reason = waiting["reason"].as_str().unwrap_or_default();
-    if !matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
-        let hint = if reason.contains("Image") {
-            "; the nodes have to find the image (--image)"
-        } else {
-            ""
-        };
-        let message = waiting["message"].as_str().unwrap_or_default();
-        return Some(format!("{reason}: {message}{hint}"));
+/// What can be done about an image that is not found.
+fn with_advice(hindrance: String) -> String {
+    if hindrance.contains("Image") {
+        format!("{hindrance}; the nodes have to find the image (--image)")
+    } else {
+        hindrance
     }
-    let conditions = pod["status"]["conditions"].as_array()?;
-    let unscheduled = conditions
-        .iter()
-        .find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False")?;
-    Some(unscheduled["message"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Why the Job has made no pod: Pod Security, a quota, another webhook.

@@ -1,11 +1,13 @@
 //! Snapshots are forgotten, and what none needs any more is removed.
 //!
-//! Forgetting removes the snapshot's own file alone. Pruning is in two steps, a run apart: packs that nothing needs are
+//! Snapshots of ours whose backup never came to be, or is no more, are found by their tag. //! Forgetting removes the snapshot's own file alone. Pruning is in two steps, a run apart: packs that nothing needs are
 //! marked, and go with the first run a day later, so that a writer who has begun before the mark loses nothing.
+
+use std::collections::BTreeSet;
 
 use rustic_core::{PruneOptions, repofile::SnapshotId};
 
-use super::{Repository, RepositoryError};
+use super::{Repository, RepositoryError, Snapshot};
 
 /// What a prune came to, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Pruned {
     pub marked: u64,
     /// Written again, to get at what lay beside it.
     pub repacked: u64,
+    /// Snapshots whose backup is not there.
+    pub orphans: u64,
 }
 
 impl Repository {
@@ -38,11 +42,29 @@ impl Repository {
             .map_err(|error| self.fail(&error))
     }
 
-    /// Removes what no snapshot needs. Whoever calls holds the exclusive lock.
+    /// Snapshots of ours that say they belong to a backup which is not `known`. Others' are left alone: who wrote them may know
+    /// why.
+    ///
+    /// # Errors
+    /// As [`Self::snapshots`].
+    pub fn orphans(&self, known: &BTreeSet<String>) -> Result<Vec<String>, RepositoryError> {
+        let is_orphan = |snapshot: &Snapshot| {
+            let backup = snapshot.tags.get("backup");
+            snapshot.root.is_some() && backup.is_some_and(|backup| !known.contains(backup))
+        };
+        let all = self.snapshots()?;
+        Ok(all
+            .into_iter()
+            .filter(is_orphan)
+            .map(|snapshot| snapshot.id)
+            .collect())
+    }
+
+    /// Removes what no snapshot needs, or with `dry_run` only counts it. Whoever calls holds the exclusive lock.
     ///
     /// # Errors
     /// What the place says; then nothing that a snapshot needs is gone.
-    pub fn prune(&self) -> Result<Pruned, RepositoryError> {
+    pub fn prune(&self, dry_run: bool) -> Result<Pruned, RepositoryError> {
         let options = PruneOptions::default();
         let plan = self
             .rustic
@@ -53,7 +75,11 @@ impl Repository {
             removed: plan.stats.size_to_delete.remove,
             marked: sizes.remove,
             repacked: sizes.repack,
+            orphans: 0,
         };
+        if dry_run {
+            return Ok(pruned);
+        }
         self.rustic
             .prune(&options, plan)
             .map_err(|error| self.fail(&error))?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use backup_plan::{
     compare::Difference,
     restore::{
-        never::object_never_restored,
+        never::{Never, object_never_restored},
         planned::Checked,
         refusal,
         transform::{Owner, Transformed, owners_of, transform},
@@ -26,6 +26,7 @@ use super::{
     create::{self, Written},
     existing::{self, Existing, Settled},
     form::{self, Formed},
+    hooks,
     owners::{References, State},
     pending::Waiting,
     plan::is_definition,
@@ -170,7 +171,12 @@ async fn write(
     check_names(kind, entry, subject, &object)?;
     run.note_service(kind, &object);
     look_up_owners(run, &owners_of(&object), entry, subject).await?;
-    if let Some(rule) = object_never_restored(kind, &object, run) {
+    let rule = object_never_restored(kind, &object, run);
+    let hooks = hooks::of(run, kind, &object, subject);
+    if let Some(rule) = rule {
+        if let Some(hooks) = hooks.filter(|_| rule == Never::MadeByController) {
+            run.expect_hooks(hooks.left_to_its_controller(run, subject));
+        }
         return Ok(Outcome::Skipped(rule.id()).into());
     }
     let fate = volumes::fate(run, kind, &object, subject).await?;
@@ -188,15 +194,22 @@ async fn write(
     if !references.references.is_empty() {
         transformed.body["metadata"]["ownerReferences"] = Value::Array(references.references.clone());
     }
+    let with_hooks = hooks
+        .as_ref()
+        .and_then(|hooks| hooks.with_containers(&transformed.body));
     let restoring = Restoring {
         target,
         subject,
         entry,
         transformed: &transformed,
+        with_hooks: with_hooks.as_ref(),
         references: &references,
         managed_fields,
     };
     let (settled, existed) = restoring.post(run).await?;
+    if let Some(hooks) = hooks.filter(|_| !existed) {
+        run.expect_hooks(hooks.announced(run, subject));
+    }
     if run.plan.is_some() {
         checks::look(run, target, subject, &transformed.body, &settled.outcome).await?;
     }
@@ -209,6 +222,8 @@ struct Restoring<'a> {
     subject: &'a Subject,
     entry: &'a Entry,
     transformed: &'a Transformed,
+    /// The same with the containers of its hooks, as it is made where it is not there.
+    with_hooks: Option<&'a Value>,
     references: &'a References,
     /// As the backup holds them, if they are to be put back.
     managed_fields: Option<Value>,
@@ -217,7 +232,7 @@ struct Restoring<'a> {
 impl Restoring<'_> {
     /// Makes the object, or settles with the one that is there; also says whether one was.
     async fn post(&self, run: &Run) -> Result<(Settled, bool), Refusal> {
-        let body = to_bytes(&self.transformed.body)?;
+        let body = to_bytes(self.with_hooks.unwrap_or(&self.transformed.body))?;
         let made = |live, checked| Settled {
             outcome: Outcome::Created,
             differences: Vec::new(),

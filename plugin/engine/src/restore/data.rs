@@ -1,7 +1,7 @@
 //! The data of volumes: new claims are filled by movers before anything is restored that would use them.
 //!
 //! In come the snapshots that the backup names ([`VolumeData`]); the claims are there already, made by this restore or by an
-//! earlier try of it. What was there before is never written to. A claim that is filled says so in an annotation, so that a
+//! earlier try of it. What was there before is written to only where that was asked for and no pod uses it. A claim that is filled says so in an annotation, so that a
 //! restore that is taken up again fills no claim twice. One that cannot be filled ends the run: nothing may start on half of
 //! its data.
 
@@ -20,7 +20,6 @@ use velero_model::{
     mover::{Work, Written},
     name::label_value,
     phase::Phase,
-    resource::ApiKind,
 };
 
 use super::{RestoreError, report::Subject, run::Run};
@@ -33,10 +32,14 @@ use crate::{
         objects::FOLDER,
     },
     storage::Bucket,
+    volumes::kind,
 };
 
 /// Annotation of a claim: the snapshot that it was filled with.
 const FILLED: &str = "kubectl-backup.io/filled-with-snapshot";
+
+/// Annotation of a claim: the restore that has filled it.
+const FILLED_BY: &str = "kubectl-backup.io/filled-by-restore";
 
 /// The label by which a restore knows what it has made.
 const RESTORE_NAME: &str = "velero.io/restore-name";
@@ -61,13 +64,33 @@ impl std::fmt::Debug for VolumeData {
     }
 }
 
-/// A claim to be filled.
-struct Claim<'a> {
+/// A claim with data in the backup.
+pub(super) struct Claim<'a> {
     /// Namespace in the backup: whose repository it is.
     repository: &'a str,
     namespace: String,
     name: &'a str,
     snapshot: &'a str,
+}
+
+/// What a claim with data in the backup is in the cluster.
+pub(super) enum ClaimState {
+    /// Not there, or not yet.
+    Missing,
+    /// Made by this restore or to be overwritten, and without its data.
+    ToBeFilled,
+    /// Done, by an earlier try of this restore.
+    Filled,
+    /// There before, and not to be overwritten.
+    LeftAlone,
+    /// To be overwritten, and used by this pod.
+    InUse(String),
+}
+
+fn in_use(user: &str) -> String {
+    format!(
+        "pod {user} uses it, so that its data is left alone; stop the pod (kubectl scale) and restore again"
+    )
 }
 
 impl Run {
@@ -95,10 +118,11 @@ impl Run {
         {
             return Ok(());
         }
-        let mut volumes = catalog::volume_data(backup).await?;
-        if self.request.volumes.is_some() {
-            volumes.retain(|phrase| !phrase.ends_with("in a restic repository"));
-        }
+        let volumes = if self.request.volumes.is_some() {
+            catalog::volume_data_beside_restic(backup).await?
+        } else {
+            catalog::volume_data(backup).await?
+        };
         if let Some(first) = volumes.first() {
             let more = match volumes.len() {
                 1 => String::new(),
@@ -119,15 +143,19 @@ impl Run {
             return Ok(());
         };
         let mut claims = Vec::new();
-        for ((namespace, name), snapshot) in &volumes.snapshots {
-            let claim = Claim {
-                repository: namespace,
-                namespace: self.options.map_namespace(namespace).to_owned(),
-                name,
-                snapshot,
-            };
-            if self.is_to_be_filled(&claim).await? {
-                claims.push(claim);
+        let selected = volumes
+            .snapshots
+            .iter()
+            .filter(|((namespace, name), _)| self.has_claim(namespace, name));
+        for ((namespace, name), snapshot) in selected {
+            let claim = self.claim(namespace, name, snapshot);
+            match self.claim_state(&claim).await? {
+                ClaimState::ToBeFilled => claims.push(claim),
+                ClaimState::InUse(user) => {
+                    let object = format!("persistentvolumeclaims/{}", claim.name);
+                    self.report.error(&object, Some(&claim.namespace), &in_use(&user));
+                }
+                ClaimState::Missing | ClaimState::Filled | ClaimState::LeftAlone => {}
             }
         }
         if claims.is_empty() {
@@ -173,29 +201,80 @@ impl Run {
         Ok(())
     }
 
-    /// Whether a claim was made by this restore and is not filled yet.
-    async fn is_to_be_filled(&self, claim: &Claim<'_>) -> Result<bool, RestoreError> {
-        let path = object_path(&claims(), Some(&claim.namespace), claim.name);
+    /// What a claim with data in the backup is in the cluster.
+    pub(super) async fn claim_state(&self, claim: &Claim<'_>) -> Result<ClaimState, RestoreError> {
+        let path = object_path(&kind::claims(), Some(&claim.namespace), claim.name);
         let Some(body) = self.look(&path).await? else {
-            return Ok(false);
+            return Ok(ClaimState::Missing);
         };
         let live: Value = serde_json::from_slice(&body).unwrap_or_default();
         let metadata = &live["metadata"];
-        let is_ours = metadata["labels"][RESTORE_NAME] == label_value(self.request.name.as_str()).as_str();
-        let is_filled = metadata["annotations"][FILLED] == claim.snapshot;
-        if !is_ours {
-            let subject = Subject {
-                kind: claims(),
-                resource_group: "persistentvolumeclaims".to_owned(),
-                namespace: Some(claim.namespace.clone()),
-                name: claim.name.to_owned(),
-            };
-            self.note(
-                &subject,
-                "it is there already, and its data is left alone; delete the claim to have it restored with the data of the backup",
-            );
+        let restore = label_value(self.request.name.as_str());
+        let is_ours = metadata["labels"][RESTORE_NAME] == restore.as_str();
+        let is_filled = metadata["annotations"][FILLED] == claim.snapshot
+            && (is_ours || metadata["annotations"][FILLED_BY] == self.request.name.as_str());
+        Ok(if is_filled {
+            ClaimState::Filled
+        } else if is_ours {
+            ClaimState::ToBeFilled
+        } else if !self.request.overwrite_volumes {
+            ClaimState::LeftAlone
+        } else {
+            match self.user_of(claim).await? {
+                Some(user) => ClaimState::InUse(user),
+                None => ClaimState::ToBeFilled,
+            }
+        })
+    }
+
+    /// Says beforehand what becomes of the data of a claim, by its names in the backup.
+    pub(super) async fn announce_data(
+        &self,
+        subject: &Subject,
+        namespace: &str,
+        name: &str,
+        snapshot: &str,
+    ) -> Result<(), RestoreError> {
+        let claim = self.claim(namespace, name, snapshot);
+        match self.claim_state(&claim).await? {
+            ClaimState::Missing => self.remark(
+                subject,
+                &format!("it gets a new volume, filled with snapshot {snapshot} before anything uses it"),
+            ),
+            ClaimState::LeftAlone => self.note(
+                subject,
+                "it is there already, and its data is left alone; --overwrite-volumes writes the data of the backup over it",
+            ),
+            ClaimState::ToBeFilled => self.remark(
+                subject,
+                &format!("its data is overwritten with snapshot {snapshot}; what is not in that is removed"),
+            ),
+            ClaimState::InUse(user) if self.plan.is_some() => self.note(subject, &in_use(&user)),
+            ClaimState::InUse(_) | ClaimState::Filled => {}
         }
-        Ok(is_ours && !is_filled)
+        Ok(())
+    }
+
+    fn claim<'a>(&self, namespace: &'a str, name: &'a str, snapshot: &'a str) -> Claim<'a> {
+        Claim {
+            repository: namespace,
+            namespace: self.options.map_namespace(namespace).to_owned(),
+            name,
+            snapshot,
+        }
+    }
+
+    /// A pod that has a claim mounted, or is about to.
+    async fn user_of(&self, claim: &Claim<'_>) -> Result<Option<String>, RestoreError> {
+        let pods = self.api.objects(kind::pods(), Some(&claim.namespace), "").await?;
+        let uses = |pod: &&Value| {
+            let has_ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+            let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+            let mut volumes = volumes.into_iter().flatten();
+            !has_ended && volumes.any(|volume| volume["persistentVolumeClaim"]["claimName"] == claim.name)
+        };
+        let user = pods.iter().find(uses);
+        Ok(user.and_then(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)))
     }
 
     async fn fill(&self, volumes: &VolumeData, claim: &Claim<'_>) -> Result<Written, RestoreError> {
@@ -210,8 +289,8 @@ impl Run {
                 MoverError::Interrupted => RestoreError::Interrupted,
                 error => fail(error.to_string()),
             })?;
-        let done = json!({ "metadata": { "annotations": { FILLED: claim.snapshot } } }).to_string();
-        let path = object_path(&claims(), Some(&claim.namespace), claim.name);
+        let done = json!({ "metadata": { "annotations": { FILLED: claim.snapshot, FILLED_BY: self.request.name.as_str() } } }).to_string();
+        let path = object_path(&kind::claims(), Some(&claim.namespace), claim.name);
         self.api
             .patch(&path, &PatchKind::Merge, done.into())
             .await
@@ -244,15 +323,5 @@ impl Run {
             .send(&self.api, &volumes.bucket, &task, listener, &self.cancel)
             .await?
             .written()
-    }
-}
-
-fn claims() -> ApiKind {
-    ApiKind {
-        group: String::new(),
-        version: "v1".to_owned(),
-        plural: "persistentvolumeclaims".to_owned(),
-        kind: "PersistentVolumeClaim".to_owned(),
-        namespaced: true,
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use backup_plan::{
+    hooks::Spec,
     kinds::DiscoveredKind,
     resource_names::{ResourceNames, UnknownResource},
     restore::{modifier::Modifiers, policy::Policies, transform::Options},
@@ -51,6 +52,10 @@ pub struct RestoreRequest {
     pub restore_volumes: bool,
     /// The data that there is, and how it is brought back.
     pub volumes: Option<VolumeData>,
+    /// `--overwrite-volumes`: claims that are there already get the data of the backup too.
+    pub overwrite_volumes: bool,
+    /// Hooks beside those that pods name.
+    pub hooks: Option<Arc<Spec>>,
     /// Whether objects get the `managedFields` that they had, by one more request each.
     pub managed_fields: bool,
     /// Whether objects get Velero's two labels.
@@ -105,6 +110,8 @@ impl RestoreRequest {
             status_exclude: ResourceNames::default(),
             restore_volumes: true,
             volumes: None,
+            overwrite_volumes: false,
+            hooks: None,
             managed_fields: false,
             labels_on_objects: true,
             tool_version: String::new(),
@@ -203,6 +210,8 @@ impl RestoreRequest {
             "restoreStatusIncluded": self.status_include,
             "restoreStatusExcluded": self.status_exclude,
             "restoreVolumes": self.restore_volumes,
+            "overwriteVolumes": self.overwrite_volumes,
+            "hooks": self.hooks.as_ref().map(|hooks| sha256(hooks.source().to_string().as_bytes())),
             "restoreManagedFields": self.managed_fields,
             "labelsOnObjects": self.labels_on_objects,
         })

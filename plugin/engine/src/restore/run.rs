@@ -21,10 +21,17 @@ use backup_plan::{
     },
 };
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use velero_model::{
-    index::Entry, name::BackupName, phase::Phase, resource::ApiKind, restore_record::RestoreRecord, time,
+    index::Entry,
+    name::BackupName,
+    outcome::{HookOutcome, Hooks},
+    phase::Phase,
+    resource::ApiKind,
+    restore_record::RestoreRecord,
+    time,
 };
 
 use super::{
@@ -32,6 +39,7 @@ use super::{
     apply::{self, Done, Refusal},
     checks,
     definitions::{self, DEFINITIONS},
+    hooks::{self, Hooked},
     namespaces,
     patience::{Cause, Patience, Waited, passing},
     pending::{Pending, Waiting},
@@ -78,6 +86,13 @@ pub(super) struct Run {
     /// Definitions that are there now.
     definitions: Mutex<BTreeSet<String>>,
     pub(super) pending: Mutex<Pending>,
+    /// Pods in which commands are to be run.
+    hooked: Mutex<Vec<Hooked>>,
+    /// What came of them.
+    hooks_done: Mutex<Hooks>,
+    begun: Timestamp,
+    /// Claims that were looked at, by their names in the backup.
+    claims: Mutex<Names>,
     /// Rules of the restore that changed an object.
     applied: Mutex<BTreeSet<Applied>>,
     /// What was said and is not said again.
@@ -131,6 +146,10 @@ impl Run {
             services: Mutex::default(),
             definitions: Mutex::default(),
             pending: Mutex::default(),
+            hooked: Mutex::default(),
+            hooks_done: Mutex::default(),
+            begun: clock::now(),
+            claims: Mutex::default(),
             applied: Mutex::default(),
             said: Mutex::default(),
             lookup: tokio::sync::Mutex::default(),
@@ -204,6 +223,45 @@ impl Run {
             let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
             services.insert(text("namespace"), text("name"));
         }
+    }
+
+    /// Remembers that commands are to be run in a pod.
+    pub(super) fn expect_hooks(&self, hooked: Hooked) {
+        if hooked.has_commands() {
+            let mut all = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(hooked);
+        }
+    }
+
+    /// The pods of [`Self::expect_hooks`], once.
+    pub(super) fn take_hooked(&self) -> Vec<Hooked> {
+        std::mem::take(&mut *self.hooked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When this restore began, or the first try of it.
+    pub(super) fn begun(&self) -> Timestamp {
+        let earlier = self.resumes.as_deref().and_then(|text| text.parse().ok());
+        earlier.unwrap_or(self.begun)
+    }
+
+    /// Remembers what came of a hook.
+    pub(super) fn note_hook(&self, outcome: HookOutcome) {
+        let mut done = self.hooks_done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.attempted += 1;
+        done.failed += u64::from(outcome.error.is_some());
+        done.items.push(outcome);
+    }
+
+    /// Remembers that a claim belongs to what is restored.
+    pub(super) fn note_claim(&self, namespace: &str, name: &str) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.insert(namespace, name);
+    }
+
+    /// Whether a claim belongs to what is restored.
+    pub(super) fn has_claim(&self, namespace: &str, name: &str) -> bool {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.contains(namespace, name)
     }
 
     /// Remembers which rules found something to change.
@@ -370,6 +428,7 @@ impl Run {
             checks::quotas(self).await?;
         }
         self.write_late_owners().await?;
+        Box::pin(hooks::run_all(self)).await?;
         self.warn_of_idle_rules();
         Ok(())
     }
@@ -490,6 +549,7 @@ impl Run {
         }
         let collected = self.report.finish().map_err(RestoreError::Temporary)?;
         record.kinds.clone_from(&collected.kinds);
+        record.hooks = std::mem::take(&mut *self.hooks_done.lock().unwrap_or_else(PoisonError::into_inner));
         record.errors = collected.errors;
         record.warnings = collected.warning_count;
         record.completed = Some(time::to_seconds(clock::now()));

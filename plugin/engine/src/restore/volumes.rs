@@ -32,11 +32,10 @@ pub(super) async fn fate(
         return Ok(VolumeFate::Kept);
     }
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+    run.note_claim(text("namespace"), text("name"));
     if let Some(snapshot) = run.snapshot_of(text("namespace"), text("name")) {
-        run.remark(
-            subject,
-            &format!("it gets a new volume, filled with snapshot {snapshot} before anything uses it"),
-        );
+        run.announce_data(subject, text("namespace"), text("name"), snapshot)
+            .await?;
         return Ok(VolumeFate::Filled);
     }
     let stored = match run.stored(VOLUMES, volume).await? {

@@ -3,13 +3,14 @@
 //! Pure. A run is one pod that makes one backup: it never overlaps the one before (`Forbid`), is caught up when it was missed
 //! for a while but not for long, is stopped at its deadline, and is tried again twice if it died; a backup that was made with
 //! errors (exit code 3) or refused (2, 4, 5) is not tried again. The pod runs as nobody, writes to an emptyDir alone and may
-//! read the cluster, nothing more.
+//! read the cluster; where volumes are read too, it may start movers and run commands in pods, nothing more.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{EXPRESSION, LOCATION_LABEL, NAMESPACE, SCHEDULE_LABEL};
+use crate::location::{password, redacted::Redacted};
 
 /// Who may read everything, and where from.
 pub(crate) const APP: (&str, &str) = ("app.kubernetes.io/managed-by", "kubectl-backup");
@@ -43,6 +44,26 @@ pub struct Wanted {
     pub url: String,
     /// Its credentials.
     pub credentials: Credentials,
+    /// Whether runs read volumes.
+    pub reads_volumes: bool,
+    /// Password of the repositories at this place, where the cluster does not hold it yet.
+    pub repository: Option<Repository>,
+}
+
+/// The password of a location's volume repositories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// The location, as it describes itself.
+    pub place: String,
+    /// The password.
+    pub password: Redacted,
+}
+
+impl Repository {
+    /// The Secret that holds it.
+    pub(crate) fn secret(&self) -> Value {
+        password::secret(&self.place, &self.password)
+    }
 }
 
 /// What the Secret of the location holds beside the URL.
@@ -84,7 +105,8 @@ pub fn objects(wanted: &Wanted) -> Vec<Value> {
         &wanted.url,
         &wanted.credentials,
     ));
-    objects.extend(rights(&wanted.name));
+    objects.extend(wanted.repository.iter().map(Repository::secret));
+    objects.extend(rights(&wanted.name, wanted.reads_volumes));
     objects.push(cron_job(wanted));
     objects
 }
@@ -118,9 +140,22 @@ pub(crate) fn location_secret(name: &str, url: &str, credentials: &Credentials) 
     }))
 }
 
-/// ServiceAccount and what it may do: read. A backup of everything reads everything, Secrets included, its own location among
-/// them.
-pub(super) fn rights(name: &str) -> Vec<Value> {
+/// What a backup may do: read. A backup of everything reads everything, Secrets included, its own location among them. One that
+/// reads volumes starts movers beside them, talks to them, and runs the hooks of pods.
+pub(crate) fn backup_rules(reads_volumes: bool) -> Value {
+    let read = json!({ "apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"] });
+    if !reads_volumes {
+        return json!([read]);
+    }
+    json!([
+        read,
+        { "apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete"] },
+        { "apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"] },
+    ])
+}
+
+/// ServiceAccount and what it may do.
+pub(super) fn rights(name: &str, reads_volumes: bool) -> Vec<Value> {
     let labels = json!({ APP.0: APP.1, SCHEDULE_LABEL: name });
     let account = account(name);
     vec![
@@ -131,7 +166,7 @@ pub(super) fn rights(name: &str) -> Vec<Value> {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
             "metadata": { "name": cluster_name(name), "labels": labels },
-            "rules": [{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"] }],
+            "rules": backup_rules(reads_volumes),
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
@@ -273,6 +308,8 @@ mod tests {
             location: "main".into(),
             url: "s3://b".into(),
             credentials: Credentials::Text("[default]".into()),
+            reads_volumes: false,
+            repository: None,
         }
     }
 
@@ -296,6 +333,25 @@ mod tests {
                 .all(|object| object["metadata"]["labels"][APP.0] == APP.1)
         );
         assert_eq!(made[5]["spec"]["startingDeadlineSeconds"], 3600);
+    }
+
+    #[test]
+    fn a_run_that_reads_volumes_may_start_movers_and_finds_the_password() {
+        let made = objects(&Wanted {
+            reads_volumes: true,
+            repository: Some(Repository {
+                place: "s3://b".into(),
+                password: Redacted::new("hunter2"),
+            }),
+            ..wanted()
+        });
+        assert_eq!(made[2]["kind"], "Secret");
+        assert_eq!(made[2]["stringData"]["password"], "hunter2");
+        let rules = made[4]["rules"].as_array().unwrap();
+        assert_eq!(rules[1]["verbs"], json!(["create", "delete"]));
+        assert!(rules.iter().skip(1).all(|rule| rule["resources"] != json!(["*"])));
+        let reader = objects(&wanted());
+        assert_eq!(reader[3]["rules"].as_array().map(Vec::len), Some(1));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct RestoreWish<'a> {
     pub restore_volumes: bool,
     /// ConfigMap with resource modifiers in Velero's namespace.
     pub resource_modifier: Option<&'a str>,
+    /// `spec.hooks`.
+    pub hooks: Option<&'a Value>,
 }
 
 /// The Backup object to submit.
@@ -143,7 +145,7 @@ fn backup_spec(request: &BackupRequest, kinds: &[DiscoveredKind]) -> Result<Back
         )?,
         ordered_resources: ordered(scope, kinds)?,
         // What is not given here is the server's to default: timeouts, volume settings.
-        other: Map::new(),
+        other: request.velero_spec.clone(),
         ..describe::spec(request)
     };
     ask_for_cluster_scoped(scope, &mut spec);
@@ -294,6 +296,7 @@ pub fn restore(
         restore_status: Some(status).filter(|status| *status != RestoreStatusSpec::default()),
         existing_resource_policy: Some(wish.existing.to_owned()),
         resource_modifier: wish.resource_modifier.map(ConfigMapReference::new),
+        hooks: wish.hooks.cloned(),
     };
     Ok(Restore::new(wish.name.as_str(), namespace, spec))
 }

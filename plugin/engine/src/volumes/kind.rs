@@ -15,23 +15,23 @@ fn core(plural: &str, kind: &str, namespaced: bool) -> ApiKind {
     }
 }
 
-pub(super) fn pods() -> ApiKind {
+pub(crate) fn pods() -> ApiKind {
     core("pods", "Pod", true)
 }
 
-pub(super) fn namespaces() -> ApiKind {
+pub(crate) fn namespaces() -> ApiKind {
     core("namespaces", "Namespace", false)
 }
 
-pub(super) fn claims() -> ApiKind {
+pub(crate) fn claims() -> ApiKind {
     core("persistentvolumeclaims", "PersistentVolumeClaim", true)
 }
 
-pub(super) fn volumes() -> ApiKind {
+pub(crate) fn volumes() -> ApiKind {
     core("persistentvolumes", "PersistentVolume", false)
 }
 
-pub(super) fn policies() -> ApiKind {
+pub(crate) fn policies() -> ApiKind {
     ApiKind {
         group: GROUP.to_owned(),
         version: VERSION.to_owned(),

@@ -8,9 +8,12 @@
 use std::collections::BTreeMap;
 
 use backup_plan::{
-    hooks::{self, Phase, Read},
+    hooks::{self, HookedPod, Phase, Read, Spec},
     scope::{Filter, KindDecision},
-    volumes::{ClaimFacts, NamespaceFacts, PodFacts, Rules, Skip},
+    volumes::{
+        Action, ClaimFacts, NamespaceFacts, PodFacts, ResourcePolicies, Rules, Skip, VolumeDecision,
+        VolumeView,
+    },
 };
 use serde_json::Value;
 use velero_model::{item::Head, outcome::VolumeOutcome};
@@ -50,6 +53,20 @@ pub struct Move {
     pub security_context: Value,
 }
 
+impl Move {
+    /// An entry for an account, without anything done.
+    pub(crate) fn outcome(&self, rule: &str) -> VolumeOutcome {
+        VolumeOutcome {
+            namespace: self.namespace.clone(),
+            pod: Some(self.pod.clone()),
+            volume: Some(self.volume.clone()),
+            claim: Some(self.claim.clone()),
+            rule: rule.to_owned(),
+            ..VolumeOutcome::default()
+        }
+    }
+}
+
 /// The hooks of a pod that runs.
 #[derive(Debug, Clone)]
 pub struct PodHooks {
@@ -58,9 +75,9 @@ pub struct PodHooks {
     /// Name.
     pub pod: String,
     /// Before its volumes are read.
-    pub pre: Option<Read>,
+    pub pre: Vec<Read>,
     /// After that.
-    pub post: Option<Read>,
+    pub post: Vec<Read>,
 }
 
 /// What a backup does with volumes and around them.
@@ -79,6 +96,26 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.moves.is_empty() && self.left.is_empty() && self.hooks.is_empty()
     }
+
+    /// Reads none of the volumes, for a reason that concerns them all.
+    pub fn leave_all(&mut self, rule: &str, reason: &str) {
+        let moves = std::mem::take(&mut self.moves);
+        self.left.extend(moves.into_iter().map(|found| VolumeOutcome {
+            error: Some(format!("it is opted in and not read: {reason}")),
+            ..found.outcome(rule)
+        }));
+    }
+}
+
+/// What a backup wants of volumes.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// Which volumes are meant where no policy says anything.
+    pub opt_in: OptIn,
+    /// `spec.hooks`, beside what pods say themselves.
+    pub hooks: Option<&'a Spec>,
+    /// Velero's resource policies, which come before what pods say.
+    pub policies: Option<&'a ResourcePolicies>,
 }
 
 /// Looks at the pods in scope.
@@ -89,9 +126,13 @@ pub async fn plan(
     api: &ApiClient,
     filter: &Filter,
     within: &Within,
-    opt_in: OptIn,
+    wish: Wish<'_>,
 ) -> Result<Plan, ApiError> {
     let takes_claims = !matches!(filter.decide_kind(&kind::claims()), KindDecision::Skip(_));
+    let surroundings = match wish.policies {
+        Some(_) => Surroundings::look(api, within).await?,
+        None => Surroundings::default(),
+    };
     let rules = Rules::default();
     let (mut moves, mut left, mut hooks) = (BTreeMap::new(), Vec::new(), Vec::new());
     look::pods(api, within, |raw| {
@@ -104,57 +145,46 @@ pub async fn plan(
         let Ok(facts) = PodFacts::parse(raw) else {
             return;
         };
+        let has_hooks = wish.hooks.is_some() || has_hooks_itself(&head);
+        let may_be_meant = takes_claims
+            && !facts.volumes.is_empty()
+            && (wish.policies.is_some() || wish.opt_in != OptIn::Listed || facts.backup_volumes.is_some());
+        if !has_hooks && !may_be_meant {
+            return;
+        }
+        let pod: Value = serde_json::from_slice(raw).unwrap_or_default();
+        if has_hooks && facts.is_running() {
+            hooks.extend(hooks_of(&pod, wish.hooks));
+        }
+        if !may_be_meant {
+            return;
+        }
         let namespace = NamespaceFacts {
             name: &facts.namespace,
             labels: None,
         };
         let decision = rules.decide(&facts, namespace, &|_| Some(ClaimFacts::default()));
-        let pod: Value = serde_json::from_slice(raw).unwrap_or_default();
-        if facts.is_running() {
-            hooks.extend(hooks_of(&facts, &pod));
-        }
-        for volume in decision.volumes.iter().filter(|_| takes_claims) {
-            let is_meant = match opt_in {
-                OptIn::Listed => volume.is_listed,
-                OptIn::AllButExcluded => volume.is_taken_by_default(),
-            };
-            if !is_meant {
-                continue;
-            }
-            let reason = match (&volume.claim_name, volume.skip) {
-                // Velero reads through the node and cannot tell it from any other folder there; a mover mounts the claim.
-                (Some(_), None | Some(Skip::HostPathVolume)) => None,
-                (_, Some(skip)) => Some((skip.id(), skip.to_string())),
-                (None, None) => Some((
-                    "no-claim",
-                    "it has no claim, so that no other pod can mount it; keep such data in a claim, or use engine velero"
-                        .to_owned(),
-                )),
-            };
-            let name = volume.volume.name.to_string();
-            let claim = volume.claim_name.as_deref().map(str::to_owned);
-            if let (Some(claim), None) = (&claim, &reason) {
-                let found = of(&facts, &pod, &name, claim);
-                let key = (found.namespace.clone(), found.claim.clone());
-                // The pod that runs is where the volume is.
-                let is_better = |before: &Move| before.node.is_empty() && !found.node.is_empty();
-                if moves.get(&key).is_none_or(is_better) {
-                    moves.insert(key, found);
-                }
-            } else if let Some((rule, reason)) = reason {
-                left.push(VolumeOutcome {
+        for volume in &decision.volumes {
+            match verdict(volume, wish, &surroundings.view(&facts, &pod, volume)) {
+                Verdict::NotMeant => {}
+                Verdict::Left { rule, error } => left.push(VolumeOutcome {
                     namespace: facts.namespace.to_string(),
                     pod: Some(facts.name.to_string()),
-                    volume: Some(name),
-                    claim,
+                    volume: Some(volume.volume.name.to_string()),
+                    claim: volume.claim_name.as_deref().map(str::to_owned),
                     rule: rule.to_owned(),
-                    snapshot: None,
-                    bytes: 0,
-                    new_bytes: 0,
-                    failed_files: 0,
-                    // In opt-out mode nobody has asked for it by name.
-                    error: (opt_in == OptIn::Listed).then(|| format!("it is opted in and not read: {reason}")),
-                });
+                    error,
+                    ..VolumeOutcome::default()
+                }),
+                Verdict::Read(claim) => {
+                    let found = of(&facts, &pod, &volume.volume.name, claim);
+                    let key = (found.namespace.clone(), found.claim.clone());
+                    // The pod that runs is where the volume is.
+                    let is_better = |before: &Move| before.node.is_empty() && !found.node.is_empty();
+                    if moves.get(&key).is_none_or(is_better) {
+                        moves.insert(key, found);
+                    }
+                }
             }
         }
     })
@@ -166,28 +196,141 @@ pub async fn plan(
     Ok(Plan { moves, left, hooks })
 }
 
-fn hooks_of(facts: &PodFacts<'_>, pod: &Value) -> Option<PodHooks> {
-    let annotations: BTreeMap<String, String> = pod["metadata"]["annotations"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| key.contains("hook.backup.velero.io/"))
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect();
-    if annotations.is_empty() {
-        return None;
+/// What becomes of a volume.
+enum Verdict<'a> {
+    /// Nobody asks for it.
+    NotMeant,
+    /// It is asked for, or a policy speaks about it, and it is not read.
+    Left {
+        rule: &'static str,
+        error: Option<String>,
+    },
+    /// The data of this claim is read.
+    Read(&'a str),
+}
+
+fn verdict<'a>(volume: &'a VolumeDecision<'_>, wish: Wish<'_>, view: &VolumeView<'_>) -> Verdict<'a> {
+    let has_no_data = matches!(
+        volume.skip,
+        Some(Skip::Secret | Skip::ConfigMap | Skip::Projected | Skip::DownwardApi | Skip::DefaultToken)
+    );
+    let policies = wish.policies.filter(|_| !has_no_data);
+    let is_meant = match policies.and_then(|policies| policies.action(view)) {
+        Some(Action::Skip) => {
+            return Verdict::Left {
+                rule: "volume-policy",
+                error: None,
+            };
+        }
+        // A rule for everything speaks of scratch space too, of which there are no snapshots.
+        Some(Action::Other) if volume.claim_name.is_none() && !volume.is_listed => return Verdict::NotMeant,
+        Some(Action::Other) => {
+            return Verdict::Left {
+                rule: "volume-policy",
+                error: Some(
+                    "a policy wants a snapshot of it, which engine direct does not take; give it the action fs-backup, or use \
+                     --engine velero"
+                        .to_owned(),
+                ),
+            };
+        }
+        Some(Action::FsBackup) => true,
+        None => match wish.opt_in {
+            OptIn::Listed => volume.is_listed,
+            OptIn::AllButExcluded => volume.is_taken_by_default(),
+        },
+    };
+    if !is_meant {
+        return Verdict::NotMeant;
     }
-    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
-    let containers: Vec<String> = containers
-        .into_iter()
-        .flatten()
-        .filter_map(|container| container["name"].as_str().map(str::to_owned))
-        .collect();
-    let pre = hooks::of_pod(&annotations, &containers, Phase::Pre);
-    let post = hooks::of_pod(&annotations, &containers, Phase::Post);
-    (pre.is_some() || post.is_some()).then(|| PodHooks {
-        namespace: facts.namespace.to_string(),
-        pod: facts.name.to_string(),
+    let (rule, reason) = match (&volume.claim_name, volume.skip) {
+        // Velero reads through the node and cannot tell it from any other folder there; a mover mounts the claim.
+        (Some(claim), None | Some(Skip::HostPathVolume)) => return Verdict::Read(claim),
+        (_, Some(skip)) => (skip.id(), skip.to_string()),
+        (None, None) => (
+            "no-claim",
+            "it has no claim, so that no other pod can mount it; keep such data in a claim, or use engine velero".to_owned(),
+        ),
+    };
+    Verdict::Left {
+        rule,
+        // Where nobody has asked for it by name there is nothing wrong.
+        error: volume
+            .is_listed
+            .then(|| format!("it is opted in and not read: {reason}")),
+    }
+}
+
+/// Claims and their volumes, for policies that ask about them.
+#[derive(Debug, Default)]
+struct Surroundings {
+    claims: BTreeMap<(String, String), Value>,
+    persistent_volumes: BTreeMap<String, Value>,
+}
+
+impl Surroundings {
+    async fn look(api: &ApiClient, within: &Within) -> Result<Self, ApiError> {
+        let text = |object: &Value, pointer: &str| {
+            let found = object.pointer(pointer).and_then(Value::as_str);
+            found.unwrap_or_default().to_owned()
+        };
+        let mut claims = BTreeMap::new();
+        for place in within.places() {
+            for claim in api.objects(kind::claims(), place, "").await? {
+                let key = (
+                    text(&claim, "/metadata/namespace"),
+                    text(&claim, "/metadata/name"),
+                );
+                claims.insert(key, claim);
+            }
+        }
+        let volumes = api.objects(kind::volumes(), None, "").await?;
+        Ok(Self {
+            claims,
+            persistent_volumes: volumes
+                .into_iter()
+                .map(|volume| (text(&volume, "/metadata/name"), volume))
+                .collect(),
+        })
+    }
+
+    fn view<'a>(
+        &'a self,
+        facts: &PodFacts<'_>,
+        pod: &'a Value,
+        volume: &VolumeDecision<'_>,
+    ) -> VolumeView<'a> {
+        let claim = volume
+            .claim_name
+            .as_deref()
+            .and_then(|name| self.claims.get(&(facts.namespace.to_string(), name.to_owned())));
+        let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+        VolumeView {
+            of_pod: volumes
+                .into_iter()
+                .flatten()
+                .find(|one| one["name"] == *volume.volume.name),
+            claim,
+            persistent_volume: claim
+                .and_then(|claim| claim.pointer("/spec/volumeName")?.as_str())
+                .and_then(|name| self.persistent_volumes.get(name)),
+        }
+    }
+}
+
+/// Whether a pod's annotations may be about hooks.
+fn has_hooks_itself(head: &Head<'_>) -> bool {
+    let annotations = head.metadata.annotations;
+    annotations.is_some_and(|annotations| annotations.get().contains("hook.backup.velero.io/"))
+}
+
+fn hooks_of(pod: &Value, spec: Option<&Spec>) -> Option<PodHooks> {
+    let pod = HookedPod::read(pod);
+    let pre = hooks::of_backup(&pod, spec, Phase::Pre);
+    let post = hooks::of_backup(&pod, spec, Phase::Post);
+    (!pre.is_empty() || !post.is_empty()).then_some(PodHooks {
+        namespace: pod.namespace,
+        pod: pod.name,
         pre,
         post,
     })

@@ -97,6 +97,16 @@ pub const RESTORED: &[IgnoredPath] = &[
         r#"metadata.labels["velero.io/restore-name"]"#,
         "set by the restore",
     ),
+    ignored(
+        CLAIMS,
+        r#"metadata.annotations["kubectl-backup.io/filled-with-snapshot"]"#,
+        "set by the restore",
+    ),
+    ignored(
+        CLAIMS,
+        r#"metadata.annotations["kubectl-backup.io/filled-by-restore"]"#,
+        "set by the restore",
+    ),
     ignored(Kinds::BuiltIn, "status", "written by the cluster's controllers"),
     ignored(SERVICES, "spec.clusterIP", "assigned by the cluster"),
     ignored(SERVICES, "spec.clusterIPs", "assigned by the cluster"),
@@ -227,6 +237,16 @@ pub const SAME_OBJECT: &[IgnoredPath] = &[
     ignored(
         Kinds::All,
         r#"metadata.labels["velero.io/restore-name"]"#,
+        "set by a restore",
+    ),
+    ignored(
+        CLAIMS,
+        r#"metadata.annotations["kubectl-backup.io/filled-with-snapshot"]"#,
+        "set by a restore",
+    ),
+    ignored(
+        CLAIMS,
+        r#"metadata.annotations["kubectl-backup.io/filled-by-restore"]"#,
         "set by a restore",
     ),
     ignored(

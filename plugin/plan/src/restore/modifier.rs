@@ -12,12 +12,13 @@ mod merge_keys;
 mod merge_patch;
 mod read;
 mod strategic;
-mod yaml;
 
 use serde_json::{Map, Value};
 
 use condition::Conditions;
 use json_patch::JsonPatch;
+
+use crate::yaml;
 
 /// Why modifiers cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -22,7 +22,7 @@ use velero_model::{
 
 use crate::{
     arguments::{Arguments, environment::Environment, help},
-    commands::{restore, schedule},
+    commands::{repository_password, restore, schedule},
     exit::{Exit, Failure},
     request::{Command, Place, RecoverFrom, Recovery, Request},
     session::Session,
@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session, request: &Recovery) -> Result<Exit, F
     show(&ticket)?;
     let listing = session.unless_interrupted(catalog::list(&bucket)).await?;
     compare(&ticket, &listing);
-    key(&ticket);
+    key(session, &ticket, &bucket).await?;
     let attached = match &request.attach_as {
         Some(name) => name.to_string(),
         None => ticket.cluster.name.clone(),
@@ -207,8 +207,15 @@ fn compare(ticket: &RecoveryTicket, listing: &Listing) {
     }
 }
 
-/// Whether the volume data can be opened.
-fn key(ticket: &RecoveryTicket) {
+/// Whether the volume data can be opened with what is known here.
+async fn key(session: &Session, ticket: &RecoveryTicket, bucket: &Arc<dyn Bucket>) -> Result<(), Failure> {
+    if ticket.repository_key == RepositoryKey::NoVolumeData {
+        return Ok(());
+    }
+    if repository_password::opens(session, bucket).await? {
+        view::say("volume data: the password that is known here opens it");
+        return Ok(());
+    }
     match &ticket.repository_key {
         RepositoryKey::NoVolumeData => {}
         RepositoryKey::VelerosDefault => view::say(
@@ -220,10 +227,12 @@ fn key(ticket: &RecoveryTicket) {
         )),
         RepositoryKey::Elsewhere { hint } => {
             view::warn(&format!(
-                "volume data opens only with a key that is not in the ticket: {hint}"
+                "volume data opens only with a key that is not in the ticket: {hint}; give it as {}",
+                repository_password::VARIABLE
             ));
         }
     }
+    Ok(())
 }
 
 /// The backup that is asked for, else the newest from which something can be restored.

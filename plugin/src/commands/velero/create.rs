@@ -30,7 +30,7 @@ use velero_model::{
 use super::{bucket, follow, messages, reasons, served};
 use crate::{
     arguments::global::OutputFormat,
-    commands::create::engine_request,
+    commands::{create::engine_request, volume_data},
     engine::Driven,
     exit::{Exit, Failure},
     request::{ATTEMPTS, Create, Place, describe_scope, numbered},
@@ -73,7 +73,8 @@ pub(crate) async fn run(
     let api = driven.velero.api();
     let kinds = served(session, api).await?;
     let identity = session.unless_interrupted(api.identity()).await?;
-    let wanted = engine_request(session, request, driven.location.metadata.name.clone());
+    let mut wanted = engine_request(session, request, driven.location.metadata.name.clone());
+    wanted.velero_spec = volume_data::for_velero(session, request).await?;
     // What cannot be submitted is said before anything is asked of Velero.
     submit::backup(&wanted, &identity, &kinds)?;
     session

@@ -11,7 +11,7 @@ use backup_engine::{
     storage::Bucket,
     velero::{Kind, VeleroError, check, fetch, submit},
 };
-use backup_plan::kinds::DiscoveredKind;
+use backup_plan::{hooks::Spec, kinds::DiscoveredKind};
 use serde_json::json;
 use velero_model::{
     api_object::{DownloadTargetKind as File, Run},
@@ -24,9 +24,10 @@ use velero_model::{
 use super::{bucket, follow, messages, reasons, served};
 use crate::{
     arguments::global::OutputFormat,
+    commands::documents,
     engine::Driven,
     exit::{Exit, Failure},
-    request::{ATTEMPTS, ModifierSource, Restore, RestoreSource, describe_scope, numbered},
+    request::{ATTEMPTS, DocumentSource, Restore, RestoreSource, describe_scope, numbered},
     session::Session,
     view::{self, document, table::Table},
 };
@@ -86,9 +87,14 @@ fn supported(request: &Restore) -> Result<String, Failure> {
             "Velero puts them back always, without being asked",
         ),
         (
-            matches!(request.modifiers, Some(ModifierSource::File(_))),
+            matches!(request.modifiers, Some(DocumentSource::File(_))),
             "--resource-modifier-file",
             "Velero reads rules from a ConfigMap of its namespace (--resource-modifier-configmap)",
+        ),
+        (
+            request.overwrite_volumes,
+            "--overwrite-volumes",
+            "Velero writes into claims that it has made, and no others",
         ),
     ];
     match table.into_iter().find(|(is_asked, ..)| *is_asked) {
@@ -110,8 +116,12 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let existing = supported(request)?;
     let resource_modifier = match &request.modifiers {
-        Some(ModifierSource::ConfigMap(name)) => Some(name.as_str()),
+        Some(DocumentSource::ConfigMap(name)) => Some(name.as_str()),
         _ => None,
+    };
+    let hooks = match &request.hooks {
+        Some(source) => Some(documents::hooks(session, source).await?),
+        None => None,
     };
     let bucket = bucket(session, &request.place).await?;
     let backup = source(session, request, driven, bucket.as_ref()).await?;
@@ -136,6 +146,7 @@ pub(crate) async fn run(
             status_exclude: &request.status_exclude,
             restore_volumes: request.restore_volumes,
             resource_modifier,
+            hooks: hooks.as_ref().map(Spec::source),
         };
         match submit(session, driven, &wish, &kinds).await {
             Err(Failure::Velero(VeleroError::Exists { .. }))

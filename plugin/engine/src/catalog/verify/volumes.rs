@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::{Finding, Level};
 use crate::{
-    catalog::{CatalogError, ClaimSnapshots},
+    catalog::{CatalogError, ClaimSnapshots, claim_snapshots::key_of_snapshot},
     repository::{BucketFiles, Depth, Files, Lock, Mode, Repository, RepositoryError, blocking},
     storage::Bucket,
 };
@@ -25,7 +25,7 @@ pub async fn volumes_are_there(
 ) -> Result<Vec<Finding>, CatalogError> {
     let mut findings = Vec::new();
     for ((namespace, claim), id) in snapshots.of_claims.iter().filter(|_| !snapshots.are_veleros) {
-        let key = format!("restic/{namespace}/snapshots/{id}");
+        let key = key_of_snapshot(namespace, id);
         if bucket.head(&key).await?.is_none() {
             findings.push(Finding {
                 level: Level::Damage,

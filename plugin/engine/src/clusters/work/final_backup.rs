@@ -75,6 +75,7 @@ pub(super) async fn take(
         lists_in_flight: LISTS_IN_FLIGHT,
         // Its account may not start movers in a cluster that is going.
         volumes: None,
+        velero_spec: serde_json::Map::new(),
     };
     let bucket = Arc::clone(&place.bucket);
     let made = backup::create(api, bucket, &request, worker.progress, worker.cancel);

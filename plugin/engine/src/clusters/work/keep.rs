@@ -25,8 +25,8 @@ use crate::{
     api::{ApiClient, object_path},
     catalog::{self, Belongings, Ended, Listed, Listing, belongings, decide},
     clock,
-    location::{backup_storage_location::base64, url},
-    schedule::{Schedules, kind},
+    location::{backup_storage_location::base64, password, url},
+    schedule::{NAMESPACE, Schedules, kind},
     storage::Put,
     velero::Velero,
 };
@@ -223,7 +223,10 @@ async fn ticket(
     let has_repositories = held.has_repositories;
     let repository_key = match (has_repositories, workload.api()) {
         (false, _) => RepositoryKey::NoVolumeData,
-        (true, api) => repository_key(worker, api).await,
+        (true, api) => match our_key(worker, api, place).await {
+            Some(found) => found,
+            None => repository_key(worker, api).await,
+        },
     };
     let first_to_go = kept
         .iter()
@@ -310,7 +313,44 @@ async fn schedules(api: Option<&ApiClient>, kept: &[&Listed]) -> Vec<TicketSched
     found.into_values().collect()
 }
 
-/// How the volume data can be opened. The key itself never stands in the ticket.
+/// Where the password of repositories that we have made is when the cluster is gone: in its management cluster, to which it is
+/// copied. The key itself never stands in the ticket.
+async fn our_key(worker: &Worker<'_>, api: Option<&ApiClient>, place: &Place) -> Option<RepositoryKey> {
+    let described = place.bucket.describe();
+    let (path, name) = (
+        password::secret_path(&described),
+        password::secret_name(&described),
+    );
+    let of = |body: &[u8]| password::from_secret(&serde_json::from_slice(body).ok()?);
+    let there = match worker.api.get(&path).await {
+        Ok(found) => found.as_deref().and_then(of),
+        Err(_) => None,
+    };
+    let own = match api {
+        Some(api) => api.get(&path).await.ok().flatten().as_deref().and_then(of),
+        None => None,
+    };
+    let is_kept = match (&own, &there) {
+        (None, None) => return None,
+        (Some(own), None) => {
+            let secret = password::secret(&described, own).to_string();
+            let secrets = kind("", "secrets", "Secret", true).collection_path(Some(NAMESPACE));
+            worker.api.create(&secrets, secret.into()).await.is_ok()
+        }
+        (own, Some(_)) => own.is_none() || *own == there,
+    };
+    let whose = if is_kept {
+        "of the management cluster"
+    } else {
+        // It is held until this has been read.
+        "of the cluster that is going, which could not be copied into the management cluster: copy it before the cluster is gone"
+    };
+    Some(RepositoryKey::Elsewhere {
+        hint: format!("Secret {NAMESPACE}/{name} {whose}, key password"),
+    })
+}
+
+/// How volume data of a Velero can be opened.
 async fn repository_key(worker: &Worker<'_>, api: Option<&ApiClient>) -> RepositoryKey {
     let secret = ("velero-repo-credentials", "repository-password");
     let elsewhere = RepositoryKey::Elsewhere {
@@ -351,7 +391,7 @@ fn must_know(first_to_go: Option<Timestamp>, key: &RepositoryKey) -> Vec<String>
     }
     if let RepositoryKey::Elsewhere { hint } = key {
         lines.push(format!(
-            "The volume data opens only with the key of the vanished cluster: {hint}."
+            "The volume data opens only with a key that is not in this ticket: {hint}."
         ));
     }
     lines

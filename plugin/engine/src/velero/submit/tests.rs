@@ -64,6 +64,7 @@ fn request(scope: Scope) -> BackupRequest {
         tool_version: "0".into(),
         lists_in_flight: 1,
         volumes: None,
+        velero_spec: Map::new(),
     }
 }
 
@@ -235,6 +236,7 @@ impl Names {
             status_exclude: &self.2,
             restore_volumes: true,
             resource_modifier: None,
+            hooks: None,
         }
     }
 }

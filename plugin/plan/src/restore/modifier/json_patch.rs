@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::yaml;
+use crate::yaml;
 
 /// Most bytes that the copies of one patch may add to an object, the API server's own limit.
 const COPIED_MAX: usize = 3 << 20;

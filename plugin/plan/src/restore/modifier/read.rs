@@ -5,8 +5,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{ModifierError, Patches, Rule, condition::Conditions, json_patch::JsonPatch, yaml};
-use crate::selector::{LabelSelector, LabelSelectorRequirement};
+use super::{ModifierError, Patches, Rule, condition::Conditions, json_patch::JsonPatch};
+use crate::{
+    selector::{LabelSelector, LabelSelectorRequirement},
+    yaml,
+};
 
 /// Fields of one object of the document.
 struct Fields<'a> {

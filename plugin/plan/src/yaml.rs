@@ -20,7 +20,7 @@ const DEEPEST: usize = 200;
 ///
 /// # Errors
 /// What is wrong, with its line where it has one.
-pub(super) fn parse(text: &str, doubled_keys_are_errors: bool) -> Result<Value, String> {
+pub(crate) fn parse(text: &str, doubled_keys_are_errors: bool) -> Result<Value, String> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
@@ -163,7 +163,7 @@ fn key_text(key: &Value, line: usize) -> Result<String, String> {
 }
 
 /// A scalar where text is expected: numbers and truths are written out again, in Go's form.
-pub(super) fn as_text(value: &Value) -> Cow<'_, str> {
+pub(crate) fn as_text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => text.into(),
         Value::Number(number) if number.is_f64() => go_float(number.as_f64().unwrap_or_default()).into(),
@@ -290,7 +290,7 @@ fn number(text: &str) -> Option<Number> {
 
 /// Whole numbers lose their fraction, as they do when Go writes them.
 #[allow(clippy::cast_possible_truncation, reason = "the range is checked")]
-pub(super) fn without_fractions(value: &mut Value) {
+pub(crate) fn without_fractions(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {
             let float = number.as_f64().unwrap_or_default();
