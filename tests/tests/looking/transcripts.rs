@@ -202,12 +202,18 @@ fn commands_print_what_is_stored() -> Result<()> {
     let version = plugin.json(["version"])?;
     let of_version = |field: &str| version[field].as_str().map(str::to_owned).context("a version");
     let path = |path: &Path| path.display().to_string();
+    let server = of_version("serverVersion")?;
+    let minor = server.split('.').nth(1).context("a minor version")?;
     let redaction = Redaction {
         texts: vec![
             (path(&store.path()), "/<location>"),
             (path(&second.path()), "/<second>"),
             (path(plugin.home()), "/<home>"),
-            (of_version("serverVersion")?, "<cluster version>"),
+            (
+                format!("k8s-minor-version={minor}"),
+                "k8s-minor-version=<cluster minor version>",
+            ),
+            (server.clone(), "<cluster version>"),
             (of_version("clientVersion")?, "<version>"),
         ],
     };
