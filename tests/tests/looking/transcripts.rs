@@ -224,7 +224,10 @@ fn commands_print_what_is_stored() -> Result<()> {
     let scope = ["-n", NAMESPACE, "--exclude-resources", "events"];
     let create = |name| [&["create", name][..], &scope].concat();
     let dry_run = [&["create", "nightly", "--dry-run", "-l", "app=shop"][..], &scope].concat();
-    script.transcript("create-dry-run", &[&dry_run])?;
+    // It lists all kinds that the cluster serves, and each version serves others.
+    if minor == "34" {
+        script.transcript("create-dry-run", &[&dry_run])?;
+    }
     script.transcript("create", &[&create("nightly"), &create("nightly")])?;
     script.transcript("list", &[&["list"], &["list", "-o", "name"], &["list", "gone"]])?;
     script.transcript("describe", &[&["describe", "nightly", "--details"]])?;
