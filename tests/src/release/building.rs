@@ -70,7 +70,10 @@ pub fn check(triple: &str) -> Result<()> {
                 .replace('_', "-");
             bail!(missing(
                 &compiler,
-                &format!("as root: apt-get install gcc-{package}")
+                &format!(
+                    "as root: apt-get install gcc-{package} libc6-dev-{}-cross",
+                    platform.arch
+                )
             ));
         }
     }
