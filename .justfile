@@ -24,9 +24,10 @@ test:
 image file="target/kubectl-backup-image.tar":
     cargo run --release --locked -p backup-tests --bin make-image -- {{file}}
 
-# All that a release consists of: archives, image, SBOM, krew manifest, sums. Words: --download-url URL, --target TRIPLE, --with ARCHIVE, a folder.
+# All that a release consists of, for linux on amd64 and arm64: archives, image, SBOMs, krew manifest, sums. It builds in the release profile by
+# itself. Words: --download-url URL, --target TRIPLE, --with ARCHIVE, a folder.
 release *words:
-    cargo run --release --locked -p backup-tests --bin make-release -- {{words}}
+    cargo run --locked -p backup-tests --bin make-release -- {{words}}
 
 # Writes the manifests that come from types.
 manifests:

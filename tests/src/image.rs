@@ -3,8 +3,9 @@
 //! In come files, out comes one archive that is two at once: a docker archive (`manifest.json`) and an OCI layout
 //! (`oci-layout`, `index.json`, `blobs/`), as `docker save` writes them since its version 25. `docker load`, `podman
 //! load`, `ctr images import`, `kind load image-archive` and skopeo read it. An OCI layout alone, with a compressed layer, is the
-//! other form: from it an image keeps its digest in every registry. Equal input gives equal bytes: entries are
-//! sorted, belong to root and carry no time. An image has one layer, since nothing is shared with other images.
+//! other form: from it an image keeps its digest in every registry, and it holds the image of every architecture. Equal
+//! input gives equal bytes: entries are sorted, belong to root and carry no time. An image has one layer, since nothing
+//! is shared with other images.
 
 pub(crate) mod archive;
 pub(crate) mod suite;
@@ -16,12 +17,14 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use self::archive::Entry;
-pub use self::suite::{recipe_file, suite, suite_name};
+pub use self::suite::{recipe_file, suite, suite_for, suite_name};
 
 /// An image to be written.
 #[derive(Debug, Clone)]
 pub struct Image {
     names: Vec<String>,
+    /// As Go names it.
+    architecture: String,
     entries: BTreeMap<String, Entry>,
     /// The part of the configuration that says how a container is run, with its keys as the OCI spells them.
     config: Map<String, Value>,
@@ -30,14 +33,21 @@ pub struct Image {
 }
 
 impl Image {
-    /// An empty image with these names (`localhost/NAME:TAG`).
+    /// An empty image with these names (`localhost/NAME:TAG`), for this machine's architecture.
     pub fn new(names: &[&str]) -> Self {
         Self {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
+            architecture: archive::architecture().to_owned(),
             entries: BTreeMap::new(),
             config: Map::new(),
             sources: BTreeSet::new(),
         }
+    }
+
+    /// For another architecture, as Go names it.
+    pub fn architecture(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.architecture);
+        self
     }
 
     /// With a file; its folders come by themselves. Paths are relative to the root.
@@ -99,11 +109,6 @@ impl Image {
         archive::write(self, file)
     }
 
-    /// Writes it as an OCI layout alone, and gives the digest that it keeps in registries.
-    pub fn write_oci_archive(&self, file: &Path) -> Result<String> {
-        archive::write_oci(self, file)
-    }
-
     fn entry(mut self, path: &str, entry: Entry) -> Self {
         for (end, _) in path.match_indices('/') {
             let folder = path.get(..end).unwrap_or_default().to_owned();
@@ -112,4 +117,19 @@ impl Image {
         self.entries.insert(path.to_owned(), entry);
         self
     }
+}
+
+/// Writes images, one for each architecture, as one OCI layout under the names of the first, and gives what it is known
+/// by in registries.
+pub fn write_oci_archive(images: &[Image], file: &Path) -> Result<Digests> {
+    archive::write_oci(images, file)
+}
+
+/// The digests that images keep in registries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    /// That of all of them together, which a container runtime chooses from.
+    pub index: String,
+    /// That of each, in the order in which they were given.
+    pub images: Vec<String>,
 }

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-pub use self::binary::{binary, binary_for, webhook_binary};
+pub use self::binary::{binary, binary_for, target_folder, webhook_binary};
 pub use self::run::{Ran, Running};
 use crate::cluster::Cluster;
 use crate::process;

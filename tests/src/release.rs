@@ -1,13 +1,15 @@
 //! What a release consists of, in one folder.
 //!
-//! In come built binaries and the repository, out come: an archive per platform, the image of the suite as a docker
-//! archive and as an OCI archive, an SBOM, a manifest for krew and, last, `SHA256SUMS` over all of it. Later code may rely
-//! on three things: equal input gives equal bytes, a folder with `SHA256SUMS` is whole, and the manifest lists no archive
-//! that is not there. Nothing is built here: who has binaries gives them.
+//! In come built binaries and the repository, out come: an archive per platform, for each Linux the image of the suite as a
+//! docker archive and an SBOM, the images of all of them as one OCI archive, a manifest for krew and, last, `SHA256SUMS` over
+//! all of it. Later code may rely on three things: equal input gives equal bytes, a folder with `SHA256SUMS` is whole, and
+//! the manifest lists no archive that is not there. What is written here was built before, by [`building`] or by who gives it.
 
 mod bill;
+pub mod building;
 mod crates;
 mod debian;
+mod executable;
 mod krew;
 mod platform;
 
@@ -20,7 +22,7 @@ use jiff::Timestamp;
 pub use self::krew::{NAME as KREW_NAME, NOWHERE};
 pub use self::platform::Platform;
 use crate::image::archive::{Entry, gzip, hexadecimal, tar};
-use crate::image::{self, suite::stripped};
+use crate::image::{self, Image, suite::stripped};
 
 /// The sums of all other files.
 const SUMS: &str = "SHA256SUMS";
@@ -28,13 +30,14 @@ const SUMS: &str = "SHA256SUMS";
 /// The names of both binaries, without what a platform appends.
 pub const BINARIES: [&str; 2] = ["kubectl-backup", "backup-webhook"];
 
+/// Both binaries of a platform, by name.
+pub type Binaries = BTreeMap<&'static str, PathBuf>;
+
 /// What goes into a release.
 #[derive(Debug)]
 pub struct Release {
-    /// Both binaries by name, for this machine's platform.
-    pub binaries: BTreeMap<&'static str, PathBuf>,
-    /// Both binaries by name, for others.
-    pub others: Vec<(Platform, BTreeMap<&'static str, PathBuf>)>,
+    /// What was built, at least for one Linux, of which the image is.
+    pub binaries: BTreeMap<Platform, Binaries>,
     /// Archives of this version that another machine wrote.
     pub archives: Vec<PathBuf>,
     /// Where all of it will be found, if that is known.
@@ -50,6 +53,8 @@ pub struct Written {
     pub files: BTreeMap<String, String>,
     /// The platforms that have an archive.
     pub platforms: Vec<Platform>,
+    /// The platforms that the image is for.
+    pub image_platforms: Vec<Platform>,
     /// The digest under which registries know the image of the OCI archive.
     pub image_digest: String,
 }
@@ -59,39 +64,44 @@ pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
+/// The image of a platform and what its SBOM says.
+struct Imaged {
+    platform: Platform,
+    image: Image,
+    crates: crates::Crates,
+    debian: Vec<debian::Package>,
+}
+
+impl Imaged {
+    fn new(platform: &Platform, binaries: &Binaries) -> Result<Self> {
+        let image = image::suite_for(&platform.arch, binaries)?;
+        Ok(Self {
+            platform: platform.clone(),
+            crates: crates::linked(platform)?,
+            debian: debian::packages(image.sources())?,
+            image,
+        })
+    }
+}
+
 impl Release {
     /// Writes it into a folder, which is new, empty, or holds a former release.
     pub fn write(&self, folder: &Path) -> Result<Written> {
-        let here = Platform::here();
-        let mut archives = BTreeMap::new();
-        for file in &self.archives {
-            let (platform, bytes) = foreign(file)?;
-            ensure!(
-                platform != here && archives.insert(platform.clone(), bytes).is_none(),
-                "there are two archives for {platform}"
-            );
+        for (platform, binaries) in &self.binaries {
+            executable::check(binaries.values(), platform)?;
         }
-        for (platform, binaries) in [(&here, &self.binaries)].into_iter().chain(
-            self.others
-                .iter()
-                .map(|(platform, binaries)| (platform, binaries)),
-        ) {
-            let bytes = archive(platform, binaries, *platform == here)?;
-            ensure!(
-                archives.insert(platform.clone(), bytes).is_none(),
-                "there are two archives for {platform}"
-            );
-        }
-        let image = image::suite(
-            &self
-                .binaries
-                .iter()
-                .map(|(name, file)| (*name, file.clone()))
-                .collect(),
-        )?;
+        let archives = self.archives()?;
         // Whatever can fail because of the machine does so before a file is written.
-        let crates = crates::linked(&here)?;
-        let debian = debian::packages(image.sources())?;
+        let imaged = self
+            .binaries
+            .iter()
+            .filter(|(platform, _)| platform.os == "linux")
+            .map(|(platform, binaries)| Imaged::new(platform, binaries))
+            .collect::<Result<Vec<_>>>()?;
+        ensure!(
+            !imaged.is_empty(),
+            "a release has an image, and nothing was built for linux"
+        );
 
         prepare(folder)?;
         let mut names = BTreeSet::new();
@@ -102,31 +112,58 @@ impl Release {
             sums.insert(platform.clone(), hexadecimal(bytes));
             names.insert(name);
         }
-        let stem = format!("kubectl-backup-image_v{}_{here}", version());
-        let (docker, oci) = (format!("{stem}.docker.tar"), format!("{stem}.oci.tar"));
-        image.write_archive(&folder.join(&docker))?;
-        let image_digest = image.write_oci_archive(&folder.join(&oci))?;
-        let bill = bill::Bill {
-            image_name: image::suite_name()?,
-            image_digest: image_digest.clone(),
-            archive: here.archive(),
-            archive_sum: sums.get(&here).cloned().unwrap_or_default(),
-            crates,
-            debian,
-            created: self.created,
-        };
-        let sbom = format!("kubectl-backup_v{}_{here}.spdx.json", version());
-        let text = serde_json::to_string_pretty(&bill.document())? + "\n";
-        std::fs::write(folder.join(&sbom), text)?;
+        let stem = format!("kubectl-backup-image_v{}", version());
+        let oci = format!("{stem}.oci.tar");
+        let images: Vec<Image> = imaged.iter().map(|one| one.image.clone()).collect();
+        let digests = image::write_oci_archive(&images, &folder.join(&oci))?;
+        names.insert(oci);
+        let mut image_platforms = Vec::new();
+        for (one, image_digest) in imaged.into_iter().zip(digests.images) {
+            let platform = one.platform;
+            let docker = format!("{stem}_{platform}.docker.tar");
+            one.image.write_archive(&folder.join(&docker))?;
+            let bill = bill::Bill {
+                image_name: image::suite_name()?,
+                image_digest,
+                architecture: platform.arch.clone(),
+                archive: platform.archive(),
+                archive_sum: sums.get(&platform).cloned().unwrap_or_default(),
+                crates: one.crates,
+                debian: one.debian,
+                created: self.created,
+            };
+            let sbom = format!("kubectl-backup_v{}_{platform}.spdx.json", version());
+            let text = serde_json::to_string_pretty(&bill.document())? + "\n";
+            std::fs::write(folder.join(&sbom), text)?;
+            names.extend([docker, sbom]);
+            image_platforms.push(platform);
+        }
         let manifest = format!("{}.yaml", krew::NAME);
         let text = krew::manifest(&sums, self.download_url.as_deref())?;
         std::fs::write(folder.join(&manifest), text)?;
-        names.extend([docker, oci, sbom, manifest]);
+        names.insert(manifest);
         Ok(Written {
             files: write_sums(folder, names)?,
             platforms: archives.into_keys().collect(),
-            image_digest,
+            image_platforms,
+            image_digest: digests.index,
         })
+    }
+
+    /// The archives of all platforms: of what was built, and of other machines.
+    fn archives(&self) -> Result<BTreeMap<Platform, Vec<u8>>> {
+        let mut archives = BTreeMap::new();
+        for (platform, binaries) in &self.binaries {
+            archives.insert(platform.clone(), archive(platform, binaries)?);
+        }
+        for file in &self.archives {
+            let (platform, bytes) = foreign(file)?;
+            ensure!(
+                archives.insert(platform.clone(), bytes).is_none(),
+                "there are two archives for {platform}"
+            );
+        }
+        Ok(archives)
     }
 }
 
@@ -149,17 +186,17 @@ fn foreign(file: &Path) -> Result<(Platform, Vec<u8>)> {
 }
 
 /// The archive of a platform: both binaries, the licence, the README. No folder around them, as krew likes it.
-fn archive(platform: &Platform, binaries: &BTreeMap<&str, PathBuf>, strip: bool) -> Result<Vec<u8>> {
+fn archive(platform: &Platform, binaries: &Binaries) -> Result<Vec<u8>> {
     let mut entries = BTreeMap::new();
     for name in BINARIES {
         let file = binaries
             .get(name)
             .with_context(|| format!("{name} for {platform} was not built"))?;
         // A release build has no symbols any more, and this machine's strip knows no other platform's files.
-        let bytes = if strip {
+        let bytes = if *platform == Platform::here() {
             stripped(file)?
         } else {
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
+            executable::read(file, platform)?
         };
         entries.insert(platform.executable(name), Entry::File(0o755, bytes));
     }

@@ -107,7 +107,7 @@ impl Program {
 }
 
 /// A folder under `tests/servers` and how it is built.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Module {
     /// Folder and, in the cache, file name of what is built.
     name: &'static str,
@@ -122,44 +122,90 @@ struct Module {
     links: &'static [&'static str],
 }
 
-// Without a version kubectl stops with "could not parse pre-release/metadata". That of the node has the same flags, so
-// that it finds most of its packages built.
-const KUBERNETES_FLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.34.4 \
-                                -X k8s.io/component-base/version.gitMajor=1 \
-                                -X k8s.io/component-base/version.gitMinor=34 \
-                                -X k8s.io/client-go/pkg/version.gitVersion=v1.34.4";
+/// The linker's flags of Kubernetes 1.`$minor`.`$patch`. Without a version kubectl stops with "could not parse
+/// pre-release/metadata".
+macro_rules! kubernetes_flags {
+    ($minor:literal, $patch:literal) => {
+        concat!(
+            "-s -w -X k8s.io/component-base/version.gitVersion=v1.",
+            $minor,
+            ".",
+            $patch,
+            " -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=",
+            $minor,
+            " -X k8s.io/client-go/pkg/version.gitVersion=v1.",
+            $minor,
+            ".",
+            $patch
+        )
+    };
+}
 
-const KUBERNETES: Module = Module {
-    name: "kubernetes",
-    title: "etcd 3.6.4 and kube-apiserver, kube-controller-manager, kubectl 1.34.4",
-    minutes: 6,
-    package: ".",
-    linker_flags: KUBERNETES_FLAGS,
-    links: &[
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubectl",
-    ],
-};
+/// The control planes, by what `KUBERNETES_VERSION` says. The first is the one that all tests run on, and the only one
+/// that is built where nothing is said.
+static KUBERNETES: [(&str, Module); 4] = [
+    (
+        "1.34",
+        control_plane(
+            "kubernetes",
+            "etcd 3.6.4 and kube-apiserver, kube-controller-manager, kubectl 1.34.4",
+            kubernetes_flags!("34", "4"),
+        ),
+    ),
+    (
+        "1.35",
+        control_plane(
+            "kubernetes-1.35",
+            "etcd 3.6.5 and kube-apiserver, kube-controller-manager, kubectl 1.35.4",
+            kubernetes_flags!("35", "4"),
+        ),
+    ),
+    (
+        "1.36",
+        control_plane(
+            "kubernetes-1.36",
+            "etcd 3.6.8 and kube-apiserver, kube-controller-manager, kubectl 1.36.3",
+            kubernetes_flags!("36", "3"),
+        ),
+    ),
+    (
+        "1.37",
+        control_plane(
+            "kubernetes-1.37",
+            "etcd 3.7.0 and kube-apiserver, kube-controller-manager, kubectl 1.37.2",
+            kubernetes_flags!("37", "2"),
+        ),
+    ),
+];
 
-const KUBERNETES_137: Module = Module {
-    name: "kubernetes-1.37",
-    title: "etcd 3.7.0 and kube-apiserver, kube-controller-manager, kubectl 1.37.2",
-    linker_flags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
-                   -X k8s.io/component-base/version.gitMajor=1 \
-                   -X k8s.io/component-base/version.gitMinor=37 \
-                   -X k8s.io/client-go/pkg/version.gitVersion=v1.37.2",
-    ..KUBERNETES
-};
+const fn control_plane(name: &'static str, title: &'static str, linker_flags: &'static str) -> Module {
+    Module {
+        name,
+        title,
+        minutes: 6,
+        package: ".",
+        linker_flags,
+        links: &[
+            "etcd",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubectl",
+        ],
+    }
+}
 
-/// The control plane that `KUBERNETES_VERSION` names; 1.34 unless it names another. Nodes stay at 1.34.
+/// The control plane that `KUBERNETES_VERSION` names. Nodes stay at 1.34.
 fn kubernetes() -> Result<&'static Module> {
-    match std::env::var("KUBERNETES_VERSION").as_deref() {
-        Err(_) | Ok("" | "1.34") => Ok(&KUBERNETES),
-        Ok("1.37") => Ok(&KUBERNETES_137),
-        Ok(other) => bail!("KUBERNETES_VERSION={other}: there are 1.34 and 1.37"),
+    let said = std::env::var("KUBERNETES_VERSION").unwrap_or_default();
+    let default = KUBERNETES[0].0;
+    let wanted = if said.is_empty() { default } else { &said };
+    match KUBERNETES.iter().find(|(version, _)| *version == wanted) {
+        Some((_, module)) => Ok(module),
+        None => bail!(
+            "KUBERNETES_VERSION={said}: there are {}",
+            KUBERNETES.map(|(version, _)| version).join(", ")
+        ),
     }
 }
 
@@ -168,7 +214,8 @@ const NODE: Module = Module {
     title: "kubelet and kube-proxy 1.34.4",
     minutes: 1,
     package: ".",
-    linker_flags: KUBERNETES_FLAGS,
+    // The same as of the control plane, so that most packages are found built.
+    linker_flags: kubernetes_flags!("34", "4"),
     links: &["kubelet", "kube-proxy", "relay"],
 };
 

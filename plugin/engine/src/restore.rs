@@ -12,6 +12,7 @@ mod checks;
 mod create;
 mod data;
 mod definitions;
+mod early;
 mod error;
 mod existing;
 mod form;

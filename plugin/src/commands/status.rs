@@ -260,6 +260,13 @@ fn problems_of(seen: &Overview, schedules: &[Schedule], now: Timestamp) -> Vec<S
                 state.name
             ));
         }
+        if let Some(run) = state.overrunning(now) {
+            problems.push(format!(
+                "schedule {}: Job {} is still at work although the next run was due; `kubectl backup schedule describe {}` \
+                 says more",
+                state.name, run.name, state.name
+            ));
+        }
         let old = row.last_good.zip(state.interval(now));
         if old.is_some_and(|(good, interval)| now.duration_since(good) > interval * 3) {
             problems.push(format!(

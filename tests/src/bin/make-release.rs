@@ -1,7 +1,7 @@
-//! Writes the files of a release, with both binaries in the profile that this program was built in.
+//! Builds both binaries for all platforms and writes the files of a release.
 //!
-//! `make-release [--download-url URL] [--target TRIPLE]... [--with ARCHIVE]... [FOLDER]`. It says in the end which
-//! platforms have an archive and which have none.
+//! `make-release [--download-url URL] [--target TRIPLE]... [--with ARCHIVE]... [FOLDER]`. Without `--target` it builds for
+//! linux on amd64 and on arm64. It says in the end which platforms have an archive and which have none.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use backup_tests::plugin;
-use backup_tests::release::{BINARIES, KREW_NAME, NOWHERE, Platform, Release, version};
+use backup_tests::release::{KREW_NAME, NOWHERE, Platform, Release, building, version};
 use jiff::Timestamp;
 
 const USAGE: &str =
@@ -46,30 +45,21 @@ fn write() -> Result<String> {
         }
     }
     let folder = folder.unwrap_or_else(|| Path::new("target").join("release-artefacts"));
-    let others = targets
-        .iter()
-        .map(|triple| {
-            let platform = Platform::of_triple(triple)?;
-            let built = BINARIES.map(|name| {
-                let file = plugin::binary_for(triple, name)?;
-                anyhow::Ok((name, file.with_file_name(platform.executable(name))))
-            });
-            let built: BTreeMap<_, _> = built.into_iter().collect::<Result<_>>().with_context(|| {
-                format!(
-                    "{triple} cannot be built here; it needs `rustup target add {triple}`, a linker for it \
-                     (CARGO_TARGET_..._LINKER) and a C compiler (CC_...). Or build on such a machine, and take its archive \
-                     with --with"
-                )
-            })?;
-            Ok((platform, built))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    if targets.is_empty() {
+        targets.extend(building::TARGETS.map(str::to_owned));
+    }
+    // All of them first: a build takes minutes.
+    for triple in &targets {
+        building::check(triple)?;
+    }
+    let mut binaries = BTreeMap::new();
+    for triple in &targets {
+        let _ = writeln!(std::io::stderr(), "building for {triple}");
+        let (platform, built) = building::build(triple)?;
+        binaries.insert(platform, built);
+    }
     let release = Release {
-        binaries: BTreeMap::from([
-            ("kubectl-backup", plugin::binary()?),
-            ("backup-webhook", plugin::webhook_binary()?),
-        ]),
-        others,
+        binaries,
         archives,
         created: created()?,
         download_url,
@@ -83,8 +73,9 @@ fn write() -> Result<String> {
     writeln!(said, "  SHA256SUMS")?;
     writeln!(
         said,
-        "image {} when pushed from the OCI archive",
-        written.image_digest
+        "image {} when pushed from the OCI archive, for {}",
+        written.image_digest,
+        list(&written.image_platforms)
     )?;
     let platforms: Vec<String> = written.platforms.iter().map(ToString::to_string).collect();
     let missing: Vec<&str> = [
@@ -97,7 +88,7 @@ fn write() -> Result<String> {
     .into_iter()
     .filter(|name| !platforms.iter().any(|platform| platform == name))
     .collect();
-    writeln!(said, "archives for {}", platforms.join(", "))?;
+    writeln!(said, "archives for {}", list(&written.platforms))?;
     if !missing.is_empty() {
         writeln!(
             said,
@@ -112,6 +103,11 @@ fn write() -> Result<String> {
         )?;
     }
     Ok(said)
+}
+
+fn list(platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// The time that the SBOM bears: of `SOURCE_DATE_EPOCH`, or of the commit, so that a second run writes the same.

@@ -14,7 +14,7 @@ use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Image;
+use super::{Digests, Image};
 
 /// One thing in a layer.
 #[derive(Debug, Clone)]
@@ -24,12 +24,14 @@ pub(crate) enum Entry {
     Link(String),
 }
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// The documents of an image and its layer.
 struct Parts {
     layer: Vec<u8>,
     config: Vec<u8>,
     manifest: Vec<u8>,
-    index: Vec<u8>,
 }
 
 /// Writes the archive that is one for docker and one for the OCI. Its layer is not compressed: docker wants it so.
@@ -39,24 +41,55 @@ pub(super) fn write(image: &Image, file: &Path) -> Result<()> {
     let parts = Parts::new(image, layer, "application/vnd.oci.image.layer.v1.tar", &diff);
     let docker =
         json!([{ "Config": blob(&parts.config), "RepoTags": image.names, "Layers": [blob(&parts.layer)] }]);
-    parts.write(file, Some(docker.to_string().as_bytes()))
+    let index = named(&image.names, &descriptor(MANIFEST, &parts.manifest));
+    write_layout(
+        file,
+        vec![&parts.config, &parts.manifest, &parts.layer],
+        &index,
+        Some(docker.to_string().as_bytes()),
+    )
 }
 
-/// Writes an OCI layout and nothing else, its layer compressed as registries want it, so that the image keeps its digest
-/// wherever it is pushed to. Gives that digest.
-pub(super) fn write_oci(image: &Image, file: &Path) -> Result<String> {
-    let layer = tar(&image.entries)?;
-    let diff = digest(&layer);
-    let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
-    let parts = Parts::new(image, gzip(&layer)?, media_type, &diff);
-    parts.write(file, None)?;
-    Ok(digest(&parts.manifest))
+/// Writes an OCI layout and nothing else, its layers compressed as registries want them, so that the images keep their
+/// digests wherever they are pushed to. The layout names one thing, an index of the images: two manifests side by side
+/// under one name would be two answers to what the name means, and skopeo refuses that.
+pub(super) fn write_oci(images: &[Image], file: &Path) -> Result<Digests> {
+    let mut all = Vec::new();
+    for image in images {
+        let layer = tar(&image.entries)?;
+        let diff = digest(&layer);
+        let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
+        all.push(Parts::new(image, gzip(&layer)?, media_type, &diff));
+    }
+    let manifests = images.iter().zip(&all).map(|(image, parts)| {
+        let mut manifest = descriptor(MANIFEST, &parts.manifest);
+        manifest["platform"] = json!({ "architecture": image.architecture, "os": "linux" });
+        manifest
+    });
+    let together = json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": manifests.collect::<Vec<_>>(),
+    })
+    .to_string()
+    .into_bytes();
+    let names = images.first().map(|image| image.names.as_slice());
+    let index = named(names.unwrap_or_default(), &descriptor(INDEX, &together));
+    let mut blobs = vec![&together];
+    for parts in &all {
+        blobs.extend([&parts.config, &parts.manifest, &parts.layer]);
+    }
+    write_layout(file, blobs, &index, None)?;
+    Ok(Digests {
+        index: digest(&together),
+        images: all.iter().map(|parts| digest(&parts.manifest)).collect(),
+    })
 }
 
 impl Parts {
     fn new(image: &Image, layer: Vec<u8>, media_type: &str, diff: &str) -> Self {
         let config = json!({
-            "architecture": architecture(),
+            "architecture": image.architecture,
             "os": "linux",
             // Images without a time are from the year 1; this is what builders write who want equal bytes.
             "created": "1970-01-01T00:00:00Z",
@@ -67,23 +100,9 @@ impl Parts {
         .into_bytes();
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "mediaType": MANIFEST,
             "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
             "layers": [descriptor(media_type, &layer)],
-        })
-        .to_string()
-        .into_bytes();
-        let named = |name: &String| {
-            let mut descriptor = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-            let tag = name.rsplit(':').next().unwrap_or_default();
-            descriptor["annotations"] =
-                json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
-            descriptor
-        };
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": image.names.iter().map(named).collect::<Vec<_>>(),
         })
         .to_string()
         .into_bytes();
@@ -91,29 +110,47 @@ impl Parts {
             layer,
             config,
             manifest,
-            index,
         }
     }
+}
 
-    fn write(&self, file: &Path, docker: Option<&[u8]>) -> Result<()> {
-        let output = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut archive = tar::Builder::new(BufWriter::new(output));
-        let mut blobs = [&self.config, &self.manifest, &self.layer];
-        blobs.sort_by_key(|bytes| blob(bytes));
-        append(&mut archive, "blobs", &Entry::Directory(0o755))?;
-        append(&mut archive, "blobs/sha256", &Entry::Directory(0o755))?;
-        for bytes in blobs {
-            append_file(&mut archive, &blob(bytes), 0o644, bytes)?;
-        }
-        append_file(&mut archive, "index.json", 0o644, &self.index)?;
-        if let Some(docker) = docker {
-            append_file(&mut archive, "manifest.json", 0o644, docker)?;
-        }
-        let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        append_file(&mut archive, "oci-layout", 0o644, version)?;
-        archive.into_inner()?.flush()?;
-        Ok(())
+/// The `index.json` of a layout that holds one thing under these names.
+fn named(names: &[String], what: &Value) -> Vec<u8> {
+    let named = |name: &String| {
+        let mut descriptor = what.clone();
+        let tag = name.rsplit(':').next().unwrap_or_default();
+        descriptor["annotations"] =
+            json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
+        descriptor
+    };
+    json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": names.iter().map(named).collect::<Vec<_>>(),
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn write_layout(file: &Path, mut blobs: Vec<&Vec<u8>>, index: &[u8], docker: Option<&[u8]>) -> Result<()> {
+    let output = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut archive = tar::Builder::new(BufWriter::new(output));
+    blobs.sort_by_cached_key(|bytes| blob(bytes));
+    // Images may share a blob, which is there once.
+    blobs.dedup();
+    append(&mut archive, "blobs", &Entry::Directory(0o755))?;
+    append(&mut archive, "blobs/sha256", &Entry::Directory(0o755))?;
+    for bytes in blobs {
+        append_file(&mut archive, &blob(bytes), 0o644, bytes)?;
     }
+    append_file(&mut archive, "index.json", 0o644, index)?;
+    if let Some(docker) = docker {
+        append_file(&mut archive, "manifest.json", 0o644, docker)?;
+    }
+    let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    append_file(&mut archive, "oci-layout", 0o644, version)?;
+    archive.into_inner()?.flush()?;
+    Ok(())
 }
 
 /// The entries as a tar archive.

@@ -2,7 +2,9 @@
 //!
 //! In come the recipe (`manifests/image/image.yaml`) and the built binaries, out comes an [`Image`]. glibc is linked
 //! dynamically, because a static one loads its name services at run time and finds none in an empty image; so the
-//! libraries come from the machine that linked the binaries, and fit.
+//! libraries come from the machine that linked the binaries, and fit. For another architecture they come from that
+//! architecture's Debian packages, installed beside the machine's own: not from the cross compiler's, whose glibc gets no
+//! security updates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Image;
+use super::archive::architecture;
 use crate::scratch::Scratch;
 
 /// What `manifests/image/image.yaml` says.
@@ -46,8 +49,15 @@ pub fn suite_name() -> Result<String> {
 
 /// The image of the suite with these binaries, by the names that the recipe uses.
 pub fn suite(binaries: &BTreeMap<&str, PathBuf>) -> Result<Image> {
+    suite_for(architecture(), binaries)
+}
+
+/// The image of the suite for an architecture, as Go names it.
+pub fn suite_for(wanted: &str, binaries: &BTreeMap<&str, PathBuf>) -> Result<Image> {
+    let is_here = wanted == architecture();
     let recipe = recipe()?;
     let mut image = Image::new(&[&suite_name()?])
+        .architecture(wanted)
         .setting("User", json!(recipe.user))
         .setting("Entrypoint", json!(recipe.entrypoint))
         .setting("WorkingDir", json!("/"))
@@ -70,8 +80,14 @@ pub fn suite(binaries: &BTreeMap<&str, PathBuf>) -> Result<Image> {
         let file = binaries
             .get(name.as_str())
             .with_context(|| format!("the recipe wants {name}, which was not built"))?;
-        libraries.extend(linked(file)?);
-        image = image.file(inside(path)?, 0o755, stripped(file)?);
+        let bytes = if is_here {
+            libraries.extend(linked(file)?);
+            stripped(file)?
+        } else {
+            libraries.extend(linked_elsewhere(file, wanted)?);
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
+        };
+        image = image.file(inside(path)?, 0o755, bytes);
     }
     for library in libraries {
         let path = library.to_str().context("a library's path is not UTF-8")?;
@@ -136,6 +152,96 @@ fn linked(binary: &Path) -> Result<BTreeSet<PathBuf>> {
         .collect())
 }
 
+/// What [`linked`] finds, for an architecture whose programs do not run here.
+fn linked_elsewhere(binary: &Path, architecture: &str) -> Result<BTreeSet<PathBuf>> {
+    let folder =
+        library_folder(architecture).with_context(|| format!("there is no image for {architecture}"))?;
+    let mut found = BTreeSet::new();
+    let mut linker = None;
+    let mut unread = vec![binary.to_owned()];
+    while let Some(file) = unread.pop() {
+        let needs = needs(&file)?;
+        linker = linker.or(needs.linker);
+        let libraries = needs.libraries.iter().map(|name| folder.join(name));
+        for path in libraries.chain(linker.clone()) {
+            // glibc names the dynamic linker as a library too; it is there already then, by its other path.
+            let is_linker = linker
+                .as_ref()
+                .is_some_and(|linker| linker.file_name() == path.file_name());
+            if (is_linker && linker.as_ref() != Some(&path)) || found.contains(&path) {
+                continue;
+            }
+            if !path.is_file() {
+                bail!(
+                    "{} is not there, and {} needs it; {}",
+                    path.display(),
+                    file.display(),
+                    libraries_from(architecture)
+                );
+            }
+            found.insert(path.clone());
+            unread.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Where Debian has the libraries of an architecture, as Go names it.
+pub(crate) fn library_folder(architecture: &str) -> Option<&'static Path> {
+    match architecture {
+        "amd64" => Some(Path::new("/lib/x86_64-linux-gnu")),
+        "arm64" => Some(Path::new("/lib/aarch64-linux-gnu")),
+        _ => None,
+    }
+}
+
+/// How another architecture's libraries come onto this machine.
+pub(crate) fn libraries_from(architecture: &str) -> String {
+    format!(
+        "as root: dpkg --add-architecture {architecture} && apt-get update && \
+         apt-get install libc6:{architecture} libgcc-s1:{architecture}"
+    )
+}
+
+/// What a file wants to be loaded with.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Needs {
+    /// The path of the dynamic linker.
+    linker: Option<PathBuf>,
+    /// The names of libraries.
+    libraries: Vec<String>,
+}
+
+fn needs(file: &Path) -> Result<Needs> {
+    let output = Command::new("readelf")
+        .args(["--wide", "--program-headers", "--dynamic"])
+        .arg(file)
+        .env("LC_ALL", "C")
+        .output()
+        .context("readelf does not start: apt-get install binutils")?;
+    if !output.status.success() {
+        bail!(
+            "readelf {}: {}",
+            file.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(read_needs(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn read_needs(printed: &str) -> Needs {
+    let mut needs = Needs::default();
+    for line in printed.lines() {
+        let named = |before: &str| Some(line.split_once(before)?.1.split_once(']')?.0.to_owned());
+        if let Some(path) = named("[Requesting program interpreter: ") {
+            needs.linker = Some(path.into());
+        } else if line.contains("(NEEDED)") {
+            needs.libraries.extend(named("Shared library: ["));
+        }
+    }
+    needs
+}
+
 /// The bytes of a binary without its symbols.
 pub(crate) fn stripped(binary: &Path) -> Result<Vec<u8>> {
     let folder = Scratch::new("strip-")?;
@@ -155,4 +261,37 @@ pub(crate) fn stripped(binary: &Path) -> Result<Vec<u8>> {
         );
     }
     Ok(std::fs::read(&file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_find_the_same_libraries() {
+        let program = Path::new("/bin/sh");
+        assert_eq!(
+            linked_elsewhere(program, architecture()).unwrap(),
+            linked(program).unwrap()
+        );
+    }
+
+    #[test]
+    fn what_readelf_prints_is_read() {
+        let printed = "      [Requesting program interpreter: /lib/ld-linux-aarch64.so.1]\n \
+                       0x0000000000000001 (NEEDED)             Shared library: [libgcc_s.so.1]\n \
+                       0x0000000000000001 (NEEDED)             Shared library: [libc.so.6]\n \
+                       0x000000000000000e (SONAME)             Library soname: [none.so]\n";
+        assert_eq!(
+            read_needs(printed),
+            Needs {
+                linker: Some("/lib/ld-linux-aarch64.so.1".into()),
+                libraries: vec!["libgcc_s.so.1".to_owned(), "libc.so.6".to_owned()],
+            }
+        );
+        assert_eq!(
+            read_needs("There is no dynamic section in this file.\n"),
+            Needs::default()
+        );
+    }
 }

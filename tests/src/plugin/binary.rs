@@ -3,6 +3,7 @@
 //! Cargo builds a package's binaries for the tests of that package only; these tests are a package of their own. Who has
 //! a binary already names it in `KUBECTL_BACKUP_BINARY` or `BACKUP_WEBHOOK_BINARY`, and nothing is built.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -23,13 +24,22 @@ pub fn webhook_binary() -> Result<PathBuf> {
     once(&BINARY, "BACKUP_WEBHOOK_BINARY", "backup-webhook")
 }
 
-/// The path of a binary built for another target, in the same profile. Not remembered: who asks asks once.
-pub fn binary_for(triple: &str, package: &str) -> Result<PathBuf> {
-    let mut layout = Layout::of(&std::env::current_exe().context("cannot find this program's own binary")?)?;
-    let profile = layout.folder.file_name().context("a folder without a name")?;
-    layout.folder = layout.target_dir.join(triple).join(profile);
-    layout.triple = Some(triple.to_owned());
-    build(&layout, package)
+/// The path of a binary as it is released, built for a target with cargo in this environment. Not remembered: who asks
+/// asks once.
+pub fn binary_for(triple: &str, package: &str, environment: &[(String, OsString)]) -> Result<PathBuf> {
+    let target_dir = target_folder()?;
+    let layout = Layout {
+        folder: target_dir.join(triple).join("release"),
+        target_dir,
+        profile: "release".to_owned(),
+        triple: Some(triple.to_owned()),
+    };
+    build(&layout, package, environment)
+}
+
+/// The folder that cargo builds into.
+pub fn target_folder() -> Result<PathBuf> {
+    Ok(Layout::of(&std::env::current_exe().context("cannot find this program's own binary")?)?.target_dir)
 }
 
 fn once(known: &OnceLock<Result<PathBuf, String>>, variable: &str, package: &str) -> Result<PathBuf> {
@@ -45,10 +55,11 @@ fn find_or_build(variable: &str, package: &str) -> Result<PathBuf> {
     build(
         &Layout::of(&std::env::current_exe().context("cannot find this test's own binary")?)?,
         package,
+        &[],
     )
 }
 
-fn build(layout: &Layout, package: &str) -> Result<PathBuf> {
+fn build(layout: &Layout, package: &str, environment: &[(String, OsString)]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO")
         .map(PathBuf::from)
         .or_else(|| process::on_path("cargo"));
@@ -66,6 +77,7 @@ fn build(layout: &Layout, package: &str) -> Result<PathBuf> {
         ])
         .arg("--target-dir")
         .arg(&layout.target_dir)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -20,6 +20,8 @@ const NOTHING_SAID: &str = "NOASSERTION";
 pub(super) struct Bill {
     pub(super) image_name: String,
     pub(super) image_digest: String,
+    /// As Go names it.
+    pub(super) architecture: String,
     pub(super) archive: String,
     pub(super) archive_sum: String,
     pub(super) crates: Crates,
@@ -79,7 +81,11 @@ impl Bill {
             .image_digest
             .strip_prefix("sha256:")
             .unwrap_or(&self.image_digest);
-        let purl = format!("pkg:oci/{name}@sha256%3A{digest}?tag={}", version());
+        let purl = format!(
+            "pkg:oci/{name}@sha256%3A{digest}?arch={}&tag={}",
+            self.architecture,
+            version()
+        );
         let mut package = package("SPDXRef-image", &format!("{name}-image"), version(), "Apache-2.0");
         package["primaryPackagePurpose"] = json!("CONTAINER");
         package["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": digest }]);

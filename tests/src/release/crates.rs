@@ -34,15 +34,13 @@ pub(super) struct Crates {
     pub(super) rust: String,
 }
 
-/// The crates of both binaries on a platform.
+/// The crates of both binaries on a platform, which differ from one to another.
 pub(super) fn linked(platform: &Platform) -> Result<Crates> {
-    let (rust, host) = rust()?;
-    ensure!(
-        Platform::of_triple(&host)? == *platform,
-        "rustc builds for {host}, not for {platform}"
-    );
+    let triple = platform
+        .triple()
+        .with_context(|| format!("nothing is built for {platform}"))?;
     let mut crates = Crates {
-        rust,
+        rust: rust()?,
         ..Crates::default()
     };
     for binary in BINARIES {
@@ -52,7 +50,7 @@ pub(super) fn linked(platform: &Platform) -> Result<Crates> {
             "--package",
             binary,
             "--target",
-            &host,
+            &triple,
             "--edges",
             "normal,no-proc-macro",
             "--prefix",
@@ -119,21 +117,17 @@ fn checksums(lock: &str) -> BTreeMap<Id, String> {
         .collect()
 }
 
-fn rust() -> Result<(String, String)> {
+fn rust() -> Result<String> {
     let output = Command::new("rustc")
         .args(["--version", "--verbose"])
         .current_dir(root())
         .output()
         .context("rustc does not start")?;
-    let printed = String::from_utf8(output.stdout)?;
-    let value = |key: &str| {
-        printed
-            .lines()
-            .find_map(|line| line.strip_prefix(key))
-            .map(str::to_owned)
-            .with_context(|| format!("rustc says nothing of {key:?}"))
-    };
-    Ok((value("release: ")?, value("host: ")?))
+    String::from_utf8(output.stdout)?
+        .lines()
+        .find_map(|line| line.strip_prefix("release: "))
+        .map(str::to_owned)
+        .context("rustc does not say its release")
 }
 
 fn cargo(arguments: &[&str]) -> Result<String> {

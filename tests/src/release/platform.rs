@@ -45,6 +45,22 @@ impl Platform {
         }
     }
 
+    /// The target triple that it is built as. None where a platform came from an archive's name and is none of ours.
+    pub fn triple(&self) -> Option<String> {
+        let arch = match self.arch.as_str() {
+            "amd64" => "x86_64",
+            "arm64" => "aarch64",
+            _ => return None,
+        };
+        let rest = match self.os.as_str() {
+            "linux" => "unknown-linux-gnu",
+            "darwin" => "apple-darwin",
+            "windows" => "pc-windows-msvc",
+            _ => return None,
+        };
+        Some(format!("{arch}-{rest}"))
+    }
+
     /// That of an archive of this version, by its name.
     pub(super) fn of_archive(name: &str) -> Option<Self> {
         let rest = name.strip_prefix(&prefix())?.strip_suffix(".tar.gz")?;
@@ -64,7 +80,7 @@ impl Platform {
         format!("{name}{suffix}")
     }
 
-    fn new(os: &str, arch: &str) -> Self {
+    pub(super) fn new(os: &str, arch: &str) -> Self {
         Self {
             os: os.to_owned(),
             arch: arch.to_owned(),
@@ -94,7 +110,9 @@ mod tests {
             ("aarch64-apple-darwin", "darwin_arm64"),
             ("x86_64-pc-windows-msvc", "windows_amd64"),
         ] {
-            assert_eq!(Platform::of_triple(triple).unwrap().to_string(), named);
+            let platform = Platform::of_triple(triple).unwrap();
+            assert_eq!(platform.to_string(), named);
+            assert_eq!(platform.triple().as_deref(), Some(triple));
         }
         assert!(Platform::of_triple("riscv64gc-unknown-linux-gnu").is_err());
         assert!(Platform::of_triple("x86_64-unknown-freebsd").is_err());

@@ -17,14 +17,25 @@ pub(crate) fn define_things(cluster: &Cluster, namespace: &Namespace) -> Result<
     cluster.create(json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": { "name": format!("things.{group}") },
-        "spec": { "group": group, "scope": "Namespaced",
+        "spec": { "group": &group, "scope": "Namespaced",
             "names": { "plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList" },
             "versions": [{ "name": "v1", "served": true, "storage": true, "subresources": { "status": {} },
                 "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }] }
     }))?;
     let things = format!("/apis/{group}/v1/namespaces/{namespace}/things");
+    // Discovery lists a group later than its objects are served, and a backup asks discovery; on 1.37 that is some seconds
+    // under load.
     cluster.wait_until("the things to be served", |cluster| {
-        Ok(cluster.list(&things).is_ok())
+        let groups = cluster.get("/apis")?.unwrap_or_default();
+        let named = |found: &Value| found["name"] == group.as_str();
+        let is_listed = groups["groups"]
+            .as_array()
+            .is_some_and(|groups| groups.iter().any(named));
+        Ok(
+            is_listed
+                && cluster.get(&format!("/apis/{group}/v1"))?.is_some()
+                && cluster.list(&things).is_ok(),
+        )
     })?;
     Ok(things)
 }

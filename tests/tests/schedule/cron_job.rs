@@ -169,6 +169,63 @@ fn a_cron_job_makes_backups_thins_them_out_and_goes_without_a_trace() -> Result<
 }
 
 #[test]
+fn without_one_right_a_schedule_is_refused_and_the_same_command_makes_it_later() -> Result<()> {
+    let (cluster, store) = (
+        Cluster::builder().controllers(false).start()?,
+        Store::shared_versitygw()?,
+    );
+    let create = [
+        "schedule",
+        "create",
+        "nightly",
+        "--schedule=@daily",
+        "--engine=direct",
+    ];
+    let with_main = || -> Result<Plugin> {
+        let plugin = Plugin::new(&cluster, &store)?;
+        plugin
+            .run(["location", "add", "main", &store.location_url()])?
+            .ok();
+        Ok(plugin.with_env("KUBECTL_BACKUP_LOCATION", "main"))
+    };
+    // All but the rights that the runs get.
+    let somebody = cluster.person("somebody")?.may(
+        &cluster,
+        &json!([
+            { "apiGroups": [""], "resources": ["*"], "verbs": ["*"] },
+            { "apiGroups": ["batch"], "resources": ["*"], "verbs": ["*"] },
+        ]),
+    )?;
+    let theirs = with_main()?.with_kubeconfig(somebody.kubeconfig())?;
+    for _ in 0..2 {
+        theirs
+            .run(create)?
+            .exits(4)
+            .stderr_has("clusterroles")
+            .nowhere_has("tester-secret-key");
+        assert!(
+            cluster.get(&format!("{CRON_JOBS}/nightly"))?.is_none(),
+            "a schedule whose runs cannot read anything"
+        );
+    }
+    let plugin = with_main()?;
+    plugin.run(create)?.ok().stdout_has("schedule/nightly created");
+    // Who may not take it away is told, and it stays whole.
+    let reader = cluster.person("reader")?.may(
+        &cluster,
+        &json!([{ "apiGroups": ["", "batch"], "resources": ["*"], "verbs": ["get", "list"] }]),
+    )?;
+    Plugin::bare()?
+        .with_kubeconfig(reader.kubeconfig())?
+        .run(["schedule", "delete", "nightly"])?
+        .exits(4)
+        .stderr_has("delete");
+    plugin.run(["schedule", "list"])?.ok().stdout_has("nightly");
+    plugin.run(["schedule", "delete", "nightly"])?.ok();
+    Ok(())
+}
+
+#[test]
 fn what_cannot_run_is_refused_before_anything_is_made() -> Result<()> {
     let (cluster, store) = (Cluster::shared()?, Store::shared_versitygw()?);
     let plugin = Plugin::new(cluster, &store)?;

@@ -107,6 +107,52 @@ fn status_says_what_needs_a_person() -> Result<()> {
 }
 
 #[test]
+fn a_run_that_outlasts_its_interval_is_said_with_the_ways_out() -> Result<()> {
+    // Nothing acts on the Job but this case.
+    let cluster = Cluster::builder().controllers(false).start()?;
+    let store = Store::shared_versitygw()?;
+    let plugin = with_main(&cluster, &store)?;
+    plugin.run(CREATE)?.ok();
+    plugin
+        .run(["schedule", "run", "nightly", "--wait=false"])?
+        .ok()
+        .stdout_has("runs now as job/nightly-");
+    let jobs = "/apis/batch/v1/namespaces/kubectl-backup/jobs";
+    let job = cluster.list(jobs)?.pop().context("no Job")?;
+    let name = job["metadata"]["name"].as_str().context("no name")?.to_owned();
+    plugin.run(["status"])?.ok();
+
+    // It began three days ago, and is daily.
+    let began = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(72);
+    let path = format!("{jobs}/{name}/status");
+    cluster.patch(
+        &path,
+        json!({ "status": { "active": 1, "startTime": began.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() } }),
+    )?;
+    let way_out = format!("kubectl delete job {name} -n kubectl-backup");
+    plugin
+        .run(["schedule", "list"])?
+        .ok()
+        .stdout_has("Running")
+        .stderr_has("still at work although the next run was due")
+        .stderr_has(&way_out);
+    plugin
+        .run(["schedule", "describe", "nightly"])?
+        .ok()
+        .stdout_has(&way_out);
+    plugin
+        .run(["status"])?
+        .exits(1)
+        .stderr_has(&format!(
+            "Job {name} is still at work although the next run was due"
+        ))
+        .stderr_has("kubectl backup schedule describe nightly");
+    cluster.kubectl_ok(&["delete", "job", &name, "-n", "kubectl-backup"])?;
+    plugin.run(["schedule", "list"])?.ok().nowhere_has(&way_out);
+    Ok(())
+}
+
+#[test]
 fn a_support_bundle_holds_no_secret() -> Result<()> {
     let (cluster, store) = (Cluster::start()?, Store::shared_versitygw()?);
     let plugin = with_main(&cluster, &store)?;

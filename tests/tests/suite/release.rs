@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use backup_tests::release::{KREW_NAME, NOWHERE, Platform, Release, Written, version};
+use backup_tests::release::{Binaries, KREW_NAME, NOWHERE, Platform, Release, Written, version};
 use backup_tests::scratch::Scratch;
 use backup_tests::servers::{self, Program};
 use backup_tests::{image, plugin};
@@ -24,12 +24,32 @@ fn small() -> Release {
 
 fn of(plugin: PathBuf, webhook: PathBuf) -> Release {
     Release {
-        binaries: BTreeMap::from([("kubectl-backup", plugin), ("backup-webhook", webhook)]),
-        others: Vec::new(),
+        binaries: BTreeMap::from([(Platform::here(), binaries(plugin, webhook))]),
         archives: Vec::new(),
         download_url: Some("https://example.org/downloads/".to_owned()),
         created: Timestamp::UNIX_EPOCH,
     }
+}
+
+fn binaries(plugin: PathBuf, webhook: PathBuf) -> Binaries {
+    BTreeMap::from([("kubectl-backup", plugin), ("backup-webhook", webhook)])
+}
+
+/// The other Linux, for which nothing is compiled here: what stands in for its programs has their header alone.
+fn elsewhere(folder: &Scratch) -> Result<(Platform, PathBuf)> {
+    let (triple, machine) = match Platform::here().arch.as_str() {
+        "arm64" => ("x86_64-unknown-linux-gnu", 62),
+        _ => ("aarch64-unknown-linux-gnu", 183),
+    };
+    let mut header = b"\x7fELF\x02\x01\x01".to_vec();
+    header.resize(64, 0);
+    // An executable of the one version that there is, with a header of 64 bytes and nothing behind it.
+    for (at, byte) in [(16, 2), (18, machine), (20, 1), (52, 64)] {
+        header[at] = byte;
+    }
+    let file = folder.join("stand-in");
+    std::fs::write(&file, header)?;
+    Ok((Platform::of_triple(triple)?, file))
 }
 
 /// A release with the real plugin. In place of the server there is a small program, which saves compressing it.
@@ -236,7 +256,14 @@ fn archives_of_other_machines_are_taken_in() -> Result<()> {
     let windows = Platform::of_triple("x86_64-pc-windows-msvc")?;
     let mut release = small();
     release.archives = vec![file.clone()];
-    release.others = vec![(windows.clone(), release.binaries.clone())];
+    let program = elsewhere.join("stand-in.exe");
+    let mut header = b"MZ".to_vec();
+    header.resize(60, 0);
+    header.extend(b"\x40\0\0\0PE\0\0\x64\x86");
+    std::fs::write(&program, header)?;
+    release
+        .binaries
+        .insert(windows.clone(), binaries(program.clone(), program));
     release.download_url = None;
     let (folder, said) = written(&release)?;
     assert!(said.platforms.contains(&arm) && said.platforms.contains(&windows));
@@ -269,6 +296,95 @@ fn archives_of_other_machines_are_taken_in() -> Result<()> {
     release.archives = vec![elsewhere.join("kubectl-backup_v0.0.0_linux_arm64.tar.gz")];
     let other = release.write(folder.path()).err().context("another version")?;
     assert!(other.to_string().contains("no archive of version"), "{other}");
+    Ok(())
+}
+
+#[test]
+fn another_linux_has_an_archive_an_image_and_a_bill_of_its_own() -> Result<()> {
+    let folder = Scratch::new("elsewhere-")?;
+    let (other, program) = elsewhere(&folder)?;
+    let here = Platform::here();
+    let mut release = small();
+    release
+        .binaries
+        .insert(other.clone(), binaries(program.clone(), program.clone()));
+    let (folder, said) = written(&release)?;
+    let both = [here.clone().min(other.clone()), here.clone().max(other.clone())];
+    assert_eq!(
+        (&said.platforms[..], &said.image_platforms[..]),
+        (&both[..], &both[..])
+    );
+    assert_eq!(said.files.len(), 8, "{:?}", said.files);
+    let spec = manifest(folder.path())?["spec"].clone();
+    for (listed, platform) in spec["platforms"]
+        .as_array()
+        .context("no platforms")?
+        .iter()
+        .zip(&both)
+    {
+        assert_eq!(listed["selector"]["matchLabels"]["arch"], json!(platform.arch));
+        assert_eq!(listed["sha256"], json!(said.files[&platform.archive()]));
+    }
+
+    let archive = entries(&std::fs::read(
+        folder.join(&format!("kubectl-backup-image_v{}.oci.tar", version())),
+    )?)?;
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().context("no digest")?;
+        document(&archive, &format!("blobs/{}", digest.replace(':', "/")))
+    };
+    let images = blob(&document(&archive, "index.json")?["manifests"][0])?["manifests"].clone();
+    let images = images.as_array().context("no images")?;
+    assert_eq!(images.len(), 2);
+    for (described, platform) in images.iter().zip(&both) {
+        assert_eq!(
+            described["platform"],
+            json!({ "os": "linux", "architecture": platform.arch })
+        );
+        let config = blob(&blob(described)?["config"])?;
+        assert_eq!(config["architecture"], json!(platform.arch));
+        let docker = entries(&std::fs::read(folder.join(&format!(
+            "kubectl-backup-image_v{}_{platform}.docker.tar",
+            version()
+        )))?)?;
+        let docker_manifest = document(&docker, "manifest.json")?;
+        let of_docker = document(
+            &docker,
+            docker_manifest[0]["Config"].as_str().context("no config")?,
+        )?;
+        assert_eq!(of_docker["architecture"], json!(platform.arch));
+        assert_eq!(of_docker["rootfs"], config["rootfs"], "the same files in both");
+
+        let bill: Value = serde_json::from_slice(&std::fs::read(
+            folder.join(&format!("kubectl-backup_v{}_{platform}.spdx.json", version())),
+        )?)?;
+        let packages = bill["packages"].as_array().context("no packages")?;
+        let digest = described["digest"]
+            .as_str()
+            .unwrap_or_default()
+            .replace("sha256:", "");
+        assert_eq!(packages[0]["checksums"][0]["checksumValue"], json!(digest));
+        assert_eq!(packages[1]["name"], json!(platform.archive()));
+    }
+
+    // A binary of this machine under the other's name would be found out by its users.
+    release
+        .binaries
+        .insert(other.clone(), binaries("/bin/sh".into(), program));
+    let refused = release
+        .write(folder.path())
+        .err()
+        .context("a wrong binary was taken")?;
+    assert!(
+        refused
+            .to_string()
+            .contains(&format!("/bin/sh is an executable for {here}, not for {other}")),
+        "{refused}"
+    );
+    assert!(
+        folder.join("SHA256SUMS").is_file(),
+        "the former release is untouched"
+    );
     Ok(())
 }
 
@@ -339,7 +455,9 @@ fn the_bill_names_what_is_linked_and_what_debian_gave() -> Result<()> {
     let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock"))?;
     let checksum = named("rustls").context("no rustls")?["checksums"][0]["checksumValue"].clone();
     assert!(lock.contains(checksum.as_str().context("no checksum")?));
-    let shown = run(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", "libc6"]))?;
+    // A machine may have that of another architecture beside it.
+    let libc6 = format!("libc6:{}", Platform::here().arch);
+    let shown = run(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", &libc6]))?;
     assert_eq!(
         named("libc6").context("no libc6")?["versionInfo"],
         json!(String::from_utf8(shown.stdout)?)
@@ -369,7 +487,7 @@ fn the_bill_names_what_is_linked_and_what_debian_gave() -> Result<()> {
 #[test]
 fn the_oci_archive_is_a_layout_with_a_compressed_layer() -> Result<()> {
     let (folder, said) = written(&small())?;
-    let name = format!("kubectl-backup-image_v{}_{}.oci.tar", version(), Platform::here());
+    let name = format!("kubectl-backup-image_v{}.oci.tar", version());
     let archive = entries(&std::fs::read(folder.join(&name))?)?;
     let names: BTreeSet<&str> = archive.keys().map(String::as_str).collect();
     assert!(!names.contains("manifest.json"), "that is docker's");
@@ -396,7 +514,9 @@ fn the_oci_archive_is_a_layout_with_a_compressed_layer() -> Result<()> {
         described["annotations"]["io.containerd.image.name"],
         json!(image::suite_name()?)
     );
-    let manifest: Value = serde_json::from_slice(&blob(described)?)?;
+    let together: Value = serde_json::from_slice(&blob(described)?)?;
+    assert_eq!(together["manifests"].as_array().map(Vec::len), Some(1));
+    let manifest: Value = serde_json::from_slice(&blob(&together["manifests"][0])?)?;
     let config: Value = serde_json::from_slice(&blob(&manifest["config"])?)?;
     let layer = blob(&manifest["layers"][0])?;
     assert_eq!(

@@ -24,6 +24,7 @@ use velero_model::{index::Entry, item::Head, resource::ApiKind};
 use super::{
     RestoreError, checks,
     create::{self, Written},
+    early,
     existing::{self, Existing, Settled},
     form::{self, Formed},
     hooks,
@@ -110,6 +111,9 @@ impl Done {
 
 /// Restores an object of a step.
 pub(super) async fn apply(run: Arc<Run>, item: Item) -> Result<(), RestoreError> {
+    if early::is_made(&run, &item.entry) {
+        return Ok(());
+    }
     if let Some(chosen) = run.selection.kinds.get(&item.entry.resource_group) {
         entry(&run, &chosen.kind, &item.entry, item.json).await?;
     }

@@ -5,7 +5,7 @@
 //! written all the same.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     io,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -39,6 +39,7 @@ use super::{
     apply::{self, Done, Refusal},
     checks,
     definitions::{self, DEFINITIONS},
+    early,
     hooks::{self, Hooked},
     namespaces,
     patience::{Cause, Patience, Waited, passing},
@@ -93,6 +94,8 @@ pub(super) struct Run {
     begun: Timestamp,
     /// Claims that were looked at, by their names in the backup.
     claims: Mutex<Names>,
+    /// Objects that were made before their place, by namespace and name.
+    pub(super) early: Mutex<HashSet<(String, String)>>,
     /// Rules of the restore that changed an object.
     applied: Mutex<BTreeSet<Applied>>,
     /// What was said and is not said again.
@@ -150,6 +153,7 @@ impl Run {
             hooks_done: Mutex::default(),
             begun: clock::now(),
             claims: Mutex::default(),
+            early: Mutex::default(),
             applied: Mutex::default(),
             said: Mutex::default(),
             lookup: tokio::sync::Mutex::default(),
@@ -418,6 +422,7 @@ impl Run {
         definitions::wait_until_served(self).await?;
         namespaces::ensure_all(self).await?;
         for (_, kinds) in steps.iter().filter(|(rank, _)| !is_definition(rank.wave)) {
+            early::replica_sets(self, kinds).await?;
             self.step(kinds).await?;
             if kinds.iter().any(|kind| kind == "persistentvolumeclaims") {
                 // Before anything that would use them.
@@ -459,7 +464,10 @@ impl Run {
     async fn step(self: &Arc<Self>, kinds: &[String]) -> Result<(), RestoreError> {
         self.check_interrupted()?;
         self.progress.set_step(&format!("restoring {}", kinds.join(", ")));
-        let before: Vec<u64> = kinds.iter().map(|kind| self.report.count(kind)).collect();
+        let before = kinds
+            .iter()
+            .map(|kind| self.report.count(kind) - early::count(self, kind));
+        let before: Vec<u64> = before.collect();
         let (mut items, reading) = read_ahead(self, kinds.to_vec());
         let mut window = Window::new(self);
         while let Some(item) = items.recv().await {

@@ -7,7 +7,8 @@
 //! come before anything that is admitted against them; limit ranges and quotas come after the configuration they would
 //! count, and before pods. Volumes come before claims, so that a claim finds its volume. Network policies and services come
 //! before workloads, so that no pod runs unprotected or unreachable. Owners come before the owned (Velero starts with pods
-//! and lets controllers adopt them); references can then carry the new UIDs. Custom resources come when everything they
+//! and lets controllers adopt them); references can then carry the new UIDs. The engine makes one exception, for ReplicaSets
+//! of new Deployments. Custom resources come when everything they
 //! may refer to is there. What intercepts API requests comes last: a webhook whose pods are not up would refuse the rest.
 
 use serde::{Deserialize, Serialize};

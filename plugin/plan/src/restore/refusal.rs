@@ -46,14 +46,19 @@ fn quoted_after<'m>(message: &'m str, words: &str) -> Option<&'m str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Words by which the API says that a field stays as it is.
-const FIXED: [&str; 6] = [
+/// Words by which the API says that a field stays as it is. The last four are those of validation by declaration, which
+/// from 1.35 on judges more kinds with each release.
+const FIXED: [&str; 10] = [
     "immutable",
     "may not change",
     "may not be changed",
     "cannot change",
     "updates to",
     "may not be unset",
+    "cannot be set once created",
+    "cannot be cleared once set",
+    "cannot be modified once set",
+    "item may not be",
 ];
 
 /// The fields that cannot be changed, if that is why an object was refused.
@@ -150,6 +155,19 @@ mod tests {
             (
                 "ConfigMap \"x\" is invalid: data: Forbidden: field is immutable when `immutable` is set",
                 Some(vec!["data"]),
+            ),
+            // A suspended Job on 1.36, where the resources of its containers can be changed.
+            (
+                r#"Job.batch "x" is invalid: spec.template.spec: Invalid value: {"a":"b: c"}: field is immutable"#,
+                Some(vec!["spec.template.spec"]),
+            ),
+            (
+                r#"Node "x" is invalid: spec.providerID: Invalid value: null: field cannot be modified once set"#,
+                Some(vec!["spec.providerID"]),
+            ),
+            (
+                r#"PodGroup.scheduling.k8s.io "x" is invalid: [spec.list[1]: Forbidden: item may not be added, spec.other: Invalid value: null: field cannot be cleared once set]"#,
+                Some(vec!["spec.other", "spec.list[1]"]),
             ),
             (r#"Pod "x" is invalid: spec.containers: Required value"#, None),
             (

@@ -233,12 +233,20 @@ fn a_policy_is_rendered_and_what_is_missed_is_said() -> Result<()> {
         "no-wal",
         json!({ "action": "Exclude", "volumes": { "claimNames": ["wal-*"] } }),
     )?;
-    // The cluster serves v1beta1 alone, so that is what is written without being asked.
+    // What the cluster serves is what is written without being asked: v1 from 1.36 on.
+    let v1 = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies";
+    let served = if bench.cluster.list(v1).is_ok() {
+        "v1"
+    } else {
+        "v1beta1"
+    };
     bench
         .plugin
         .run(["policy", "explain", &include, "--as-cel"])?
         .ok()
-        .stdout_has("apiVersion: admissionregistration.k8s.io/v1beta1\nkind: MutatingAdmissionPolicy\n")
+        .stdout_has(&format!(
+            "apiVersion: admissionregistration.k8s.io/{served}\nkind: MutatingAdmissionPolicy\n"
+        ))
         .stderr_has(&exclude);
     let ran = bench
         .plugin

@@ -51,7 +51,17 @@ fn volumes_and_policies_print_what_is_stored() -> Result<()> {
     // A second of age is one that is replaced in the transcript.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let plugin = Plugin::bare()?.with_kubeconfig(cluster.kubeconfig())?;
-    let redaction = Redaction { texts: Vec::new() };
+    // The version that the cluster serves policies in CEL in.
+    let redaction = Redaction {
+        texts: ["v1beta1\n", "v1\n"]
+            .map(|version| {
+                (
+                    format!("admissionregistration.k8s.io/{version}"),
+                    "admissionregistration.k8s.io/<version>\n",
+                )
+            })
+            .into(),
+    };
     let script = Script {
         plugin: &plugin,
         redaction: &redaction,
