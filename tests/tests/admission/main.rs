@@ -5,6 +5,7 @@
 
 mod annotator;
 mod bodies;
+mod cert_manager;
 mod certificates;
 mod gate_alone;
 mod gate_cold;
