@@ -18,5 +18,6 @@ mod gate_storage;
 mod gate_table;
 mod gate_ways;
 mod gate_work;
+mod http2;
 mod lifecycle;
 mod runtime_hook;
