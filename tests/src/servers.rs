@@ -52,6 +52,8 @@ pub enum Program {
     PrometheusRules,
     /// Cluster API's side of its runtime hooks.
     RuntimeHooks,
+    /// Cluster API's command line, which moves clusters from one management cluster to another.
+    Clusterctl,
     /// cert-manager's controllers of issuers and certificates.
     CertManagerController,
     /// What writes the caBundle of webhook configurations; the same binary as [`Program::CertManagerController`].
@@ -83,6 +85,7 @@ impl Program {
             Self::Cron => "cron",
             Self::PrometheusRules => "prometheus-rules",
             Self::RuntimeHooks => "runtime-hooks",
+            Self::Clusterctl => "clusterctl",
             Self::CertManagerController => "cert-manager-controller",
             Self::CertManagerCainjector => "cert-manager-cainjector",
             Self::Krew => "krew",
@@ -107,6 +110,7 @@ impl Program {
             Self::Cron => &CRON,
             Self::PrometheusRules => &PROMETHEUS_RULES,
             Self::RuntimeHooks => &RUNTIME_HOOKS,
+            Self::Clusterctl => &CLUSTER_API,
             Self::CertManagerController | Self::CertManagerCainjector => &CERT_MANAGER,
             Self::Krew => &KREW,
         })
@@ -249,6 +253,15 @@ const RUNTIME_HOOKS: Module = Module {
     package: ".",
     linker_flags: "-s -w",
     links: &[],
+};
+
+const CLUSTER_API: Module = Module {
+    name: "cluster-api",
+    title: "clusterctl 1.14.2",
+    minutes: 2,
+    package: "sigs.k8s.io/cluster-api/cmd/clusterctl",
+    linker_flags: "-s -w",
+    links: &["clusterctl"],
 };
 
 const CERT_MANAGER: Module = Module {

@@ -12,6 +12,7 @@ mod gate_cold;
 mod gate_commands;
 mod gate_floor;
 mod gate_guard;
+mod gate_move;
 mod gate_session;
 mod gate_site;
 mod gate_storage;
