@@ -6,7 +6,7 @@
 
 use std::process::Output;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use backup_tests::cluster::{Cluster, Namespace, Person};
 use backup_tests::cluster_api::clusterctl::{create_movable, manage, move_namespace};
 use backup_tests::cluster_api::{self, Workload, uid};
@@ -15,7 +15,7 @@ use backup_tests::store::Store;
 use backup_tests::webhook::Webhook;
 use serde_json::{Value, json};
 use velero_model::api::storage_work::WORK_LABEL;
-use velero_model::api::{ACCEPTED, DISPOSITION, FINALIZER, PROTECTED};
+use velero_model::api::{ACCEPTED, DISPOSITION, FINALIZER, PROTECTED, SOURCE};
 
 use crate::gate_floor;
 use crate::gate_site::{self, ACCOUNT, OURS};
@@ -91,6 +91,11 @@ impl Side {
     /// `prod` in this namespace, as a user protects it, with what is chosen for it. Gives its UID.
     fn protect(&self, namespace: &str, choice: Option<&str>) -> Result<String> {
         let path = create_movable(&self.cluster, namespace, "prod")?;
+        // Protection reads it from the workload cluster, which is not there.
+        self.cluster.patch(
+            &path,
+            json!({ "metadata": { "annotations": { SOURCE: "6e0c-kube-system" } } }),
+        )?;
         self.plugin
             .run(["cluster", "protect", "prod", "-n", namespace])?
             .ok();
@@ -98,12 +103,15 @@ impl Side {
             self.plugin
                 .run(["cluster", verb, "prod", "-n", namespace, "--yes"])?
                 .ok();
-            self.cluster.wait_until("the choice to be accepted", |cluster| {
-                let object = cluster.get(&path)?.unwrap_or_default();
-                Ok(object["metadata"]["annotations"][ACCEPTED].is_string())
-            })?;
+            self.wait_until_accepted(namespace)?;
         }
         uid(&self.prod(namespace)?)
+    }
+
+    fn wait_until_accepted(&self, namespace: &str) -> Result<()> {
+        self.cluster.wait_until("the choice to be accepted", |_| {
+            Ok(self.prod(namespace)?["metadata"]["annotations"][ACCEPTED].is_string())
+        })
     }
 
     fn prod(&self, namespace: &str) -> Result<Value> {
@@ -187,21 +195,35 @@ fn clusterctl_itself_moves_for_whoever_may_and_nothing_happens_to_the_storage() 
     let writers = (sides.source.writer()?, sides.target.writer()?);
     let movers = (sides.source.mover()?, sides.target.mover()?);
     let decided = sides.source.cluster.namespace()?;
-    let undecided = sides.source.cluster.namespace()?;
-    sides.source.protect(decided.name(), Some("delete-storage"))?;
-    sides.source.protect(undecided.name(), None)?;
-
-    refuses(&sides, &writers, &decided, "choose what becomes of")?;
-    refuses(&sides, &writers, &undecided, "as moved (verb move")?;
-    for side in [&sides.source, &sides.target] {
-        side.has_done_no_work()?;
-    }
-
+    let annotated = sides.source.cluster.namespace()?;
     let fresh = sides.source.cluster.namespace()?;
-    sides.source.protect(fresh.name(), Some("delete-storage"))?;
-    moves(&sides, &movers, &fresh)?;
-    // Where somebody else's attempt has stopped half way, it goes on too.
-    for namespace in [&decided, &undecided] {
+    for namespace in [&decided, &fresh] {
+        sides.source.protect(namespace.name(), Some("delete-storage"))?;
+    }
+    sides.source.protect(annotated.name(), None)?;
+    sides.source.cluster.patch(
+        &Workload::Cluster.path(annotated.name(), "prod"),
+        json!({ "metadata": { "annotations": { DISPOSITION: "Delete" } } }),
+    )?;
+    sides.source.wait_until_accepted(annotated.name())?;
+
+    // clusterctl tries for most of a minute before it gives up.
+    std::thread::scope(|scope| -> Result<()> {
+        let refusals = [
+            (&decided, "choose what becomes of"),
+            (&annotated, "as moved (verb move"),
+        ]
+        .map(|(namespace, words)| {
+            let (sides, writers) = (&sides, &writers);
+            scope.spawn(move || refuses(sides, writers, namespace, words))
+        });
+        for refusal in refusals {
+            refusal.join().map_err(|_| anyhow!("a refusal panicked"))??;
+        }
+        Ok(())
+    })?;
+    // Two of these go on where somebody else's attempt has stopped half way.
+    for namespace in [&fresh, &decided, &annotated] {
         moves(&sides, &movers, namespace)?;
     }
     for side in [&sides.source, &sides.target] {
@@ -247,7 +269,9 @@ fn moves(sides: &Sides, people: &(Person, Person), namespace: &Namespace) -> Res
         "{arrived}"
     );
     ensure!(
-        annotations[ACCEPTED].is_null() && annotations[DISPOSITION].is_null(),
+        [ACCEPTED, DISPOSITION, SOURCE]
+            .iter()
+            .all(|key| annotations[*key].is_null()),
         "{arrived}"
     );
     ensure!(
