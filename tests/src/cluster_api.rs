@@ -3,7 +3,9 @@
 //!
 //! [`install`] takes one line and may be called by every case; the kinds are served when it returns. No controller of
 //! Cluster API runs, so a cluster does nothing, and conversion webhooks are switched off: nobody would answer them.
-//! [`Workload`] makes the objects.
+//! [`Workload`] makes the objects, and [`clusterctl`] moves them.
+
+pub mod clusterctl;
 
 use std::fmt;
 use std::sync::Mutex;

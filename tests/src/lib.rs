@@ -7,6 +7,7 @@
 
 pub mod applications;
 pub mod bench;
+pub mod cert_manager;
 pub mod cluster;
 pub mod cluster_api;
 pub mod compare;

@@ -52,6 +52,12 @@ pub enum Program {
     PrometheusRules,
     /// Cluster API's side of its runtime hooks.
     RuntimeHooks,
+    /// Cluster API's command line, which moves clusters from one management cluster to another.
+    Clusterctl,
+    /// cert-manager's controllers of issuers and certificates.
+    CertManagerController,
+    /// What writes the caBundle of webhook configurations; the same binary as [`Program::CertManagerController`].
+    CertManagerCainjector,
     /// The plugin manager of kubectl.
     Krew,
     /// Velero's choice of volumes as a filter; the same binary as [`Program::Velero`].
@@ -79,6 +85,9 @@ impl Program {
             Self::Cron => "cron",
             Self::PrometheusRules => "prometheus-rules",
             Self::RuntimeHooks => "runtime-hooks",
+            Self::Clusterctl => "clusterctl",
+            Self::CertManagerController => "cert-manager-controller",
+            Self::CertManagerCainjector => "cert-manager-cainjector",
             Self::Krew => "krew",
             Self::VeleroVolumes => "velero-volumes",
         }
@@ -101,6 +110,8 @@ impl Program {
             Self::Cron => &CRON,
             Self::PrometheusRules => &PROMETHEUS_RULES,
             Self::RuntimeHooks => &RUNTIME_HOOKS,
+            Self::Clusterctl => &CLUSTER_API,
+            Self::CertManagerController | Self::CertManagerCainjector => &CERT_MANAGER,
             Self::Krew => &KREW,
         })
     }
@@ -289,6 +300,24 @@ const RUNTIME_HOOKS: Module = Module {
     package: ".",
     linker_flags: "-s -w",
     links: &[],
+};
+
+const CLUSTER_API: Module = Module {
+    name: "cluster-api",
+    title: "clusterctl 1.14.2",
+    minutes: 2,
+    package: "sigs.k8s.io/cluster-api/cmd/clusterctl",
+    linker_flags: "-s -w",
+    links: &["clusterctl"],
+};
+
+const CERT_MANAGER: Module = Module {
+    name: "cert-manager",
+    title: "the controller and cainjector of cert-manager 1.21.2",
+    minutes: 2,
+    package: ".",
+    linker_flags: "-s -w",
+    links: &["cert-manager-controller", "cert-manager-cainjector"],
 };
 
 const KREW: Module = Module {

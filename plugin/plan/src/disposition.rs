@@ -26,8 +26,8 @@ pub use cluster::{Cluster, Owner, Stamp};
 pub use deletion::{Decision, Deletion, Outcome, Permission, Reason, Refusal, decide, unreadable};
 pub use duty::{Duty, duty, revised};
 pub use guard::{
-    Change, ChangeOfDisposition, Guarded, MetadataPatch, NAMESPACE_CONTROLLER, Needs, Right, guard_cluster,
-    guard_disposition,
+    Change, ChangeOfDisposition, Guarded, MetadataPatch, NAMESPACE_CONTROLLER, Needs, PutBack, Right,
+    guard_cluster, guard_disposition,
 };
 pub use holder::{HolderDeletion, definition, location, namespace};
 pub use hook::{BeforeDelete, before_delete};

@@ -30,7 +30,7 @@ Examples:
         /// Print the policies as one MutatingAdmissionPolicy with its binding, which needs no webhook.
         #[arg(long)]
         as_cel: bool,
-        /// Version of its API; by default the newest that the cluster serves.
+        /// Version of its API; by default the newest that the cluster serves, and v1 if it serves none.
         #[arg(long, value_name = "VERSION", requires = "as_cel")]
         cel_version: Option<CelVersion>,
     },
@@ -56,4 +56,6 @@ pub(crate) enum CelVersion {
     V1,
     /// Served from Kubernetes 1.34 where it is switched on.
     V1beta1,
+    /// Served from Kubernetes 1.32 where it is switched on.
+    V1alpha1,
 }

@@ -254,7 +254,7 @@ fn a_broken_secret_is_made_anew() -> Result<()> {
 }
 
 /// As the kubelet writes a mounted Secret: `tls.crt -> ..data/tls.crt`, `..data -> ..FOLDER`, swapped by a rename.
-fn write_as_kubelet(folder: &Path, version: &str, certificate: &str, key: &str) -> Result<()> {
+pub(crate) fn write_as_kubelet(folder: &Path, version: &str, certificate: &str, key: &str) -> Result<()> {
     let data = folder.join(format!("..{version}"));
     std::fs::create_dir(&data)?;
     std::fs::write(data.join("tls.crt"), certificate)?;

@@ -12,7 +12,7 @@ mod transcript;
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
-use backup_tests::cluster::{Cluster, Namespace};
+use backup_tests::cluster::{Cluster, ClusterBuilder, Namespace};
 use backup_tests::plugin::Plugin;
 use kube::core::crd::CustomResourceExt;
 use serde_json::{Value, json};
@@ -20,17 +20,36 @@ use velero_model::api::VolumeBackupPolicy;
 
 /// A control plane without controllers, so that pods need no service account and nobody touches them.
 pub(crate) fn start(with_policies: bool) -> Result<Cluster> {
-    let cluster = Cluster::builder()
-        .controllers(false)
-        .apiserver_flag("--disable-admission-plugins=ServiceAccount")
+    let builder = builder("v1beta1");
+    let cluster = builder
         .apiserver_flag("--feature-gates=MutatingAdmissionPolicy=true")
-        .apiserver_flag("--runtime-config=admissionregistration.k8s.io/v1beta1=true")
         .start()?;
     if with_policies {
-        cluster.create(serde_json::to_value(VolumeBackupPolicy::crd())?)?;
-        wait_until_served(&cluster)?;
+        define(&cluster)?;
     }
     Ok(cluster)
+}
+
+/// As [`start`], with our kind, and MutatingAdmissionPolicies that are stored in one version more than always; before
+/// Kubernetes 1.36, where v1 is always there, they have no effect.
+pub(crate) fn start_without_effect(version: &str) -> Result<Cluster> {
+    let cluster = builder(version).start()?;
+    define(&cluster)?;
+    Ok(cluster)
+}
+
+fn builder(version: &str) -> ClusterBuilder {
+    Cluster::builder()
+        .controllers(false)
+        .apiserver_flag("--disable-admission-plugins=ServiceAccount")
+        .apiserver_flag(&format!(
+            "--runtime-config=admissionregistration.k8s.io/{version}=true"
+        ))
+}
+
+fn define(cluster: &Cluster) -> Result<()> {
+    cluster.create(serde_json::to_value(VolumeBackupPolicy::crd())?)?;
+    wait_until_served(cluster)
 }
 
 /// Waits until policies can be listed and are known to discovery, which comes a moment later.

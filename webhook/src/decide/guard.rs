@@ -2,6 +2,8 @@
 //!
 //! The rules say what a change needs and what is put back; here the rights are asked for and the patch is made.
 
+use std::collections::BTreeMap;
+
 use backup_plan::disposition::{
     Change, ChangeOfDisposition, Cluster, Guarded, Permission, guard_cluster, guard_disposition,
 };
@@ -64,8 +66,8 @@ async fn of_cluster<W: World>(request: &Request, old: Option<&Cluster>, new: &Cl
         is_ours: world.is_ours(caller),
         now: world.now(),
     });
-    let operations = guarded.patch.operations(&new.annotations, &new.finalizers);
-    answer(request, guarded, operations, world, &new.namespace, &new.name).await
+    let object = Some((&new.annotations, new.finalizers.as_slice()));
+    answer(request, guarded, object, world, &new.namespace, &new.name).await
 }
 
 async fn of_disposition<W: World>(
@@ -110,18 +112,15 @@ async fn of_disposition<W: World>(
         settings: world.settings(),
     });
     let annotations = object.metadata.annotations.clone().unwrap_or_default();
-    let operations = match new {
-        Some(_) => guarded.patch.operations(&annotations, &[]),
-        None => Vec::new(),
-    };
-    answer(request, guarded, operations, world, &namespace, &reference.name).await
+    let patched = new.map(|_| (&annotations, &[][..]));
+    answer(request, guarded, patched, world, &namespace, &reference.name).await
 }
 
-/// Yes with what is put back, if it makes sense and every right is there.
+/// Yes with what is put back, if it makes sense and every right is there. `object` is what a patch is made for.
 async fn answer<W: World>(
     request: &Request,
-    guarded: Guarded,
-    operations: Vec<serde_json::Value>,
+    mut guarded: Guarded,
+    object: Option<(&BTreeMap<String, String>, &[String])>,
     world: &W,
     namespace: &str,
     name: &str,
@@ -130,7 +129,7 @@ async fn answer<W: World>(
     if let Some(refusal) = guarded.refusal {
         return Answer::deny(refusal);
     }
-    for need in &guarded.needs {
+    for need in std::mem::take(&mut guarded.needs) {
         let mut unknown = None;
         let mut is_granted = false;
         for right in &need.any_of {
@@ -141,6 +140,24 @@ async fn answer<W: World>(
             }
             if is_granted {
                 break;
+            }
+        }
+        if !is_granted
+            && unknown.is_none()
+            && let Some(put_back) = &need.or_put_back
+        {
+            match world.may(user, put_back.right, namespace, name).await {
+                Permission::Yes => {
+                    let value = put_back.value.clone();
+                    let _ = guarded.patch.annotations.insert(put_back.key, value);
+                    guarded.warnings.push(format!(
+                        "{} stays as it was: {} may not {}",
+                        put_back.key, user.username, need.what
+                    ));
+                    continue;
+                }
+                Permission::No => {}
+                Permission::Unknown(why) => unknown = Some(why),
             }
         }
         let verbs: Vec<&str> = need.any_of.iter().map(|right| right.verb()).collect();
@@ -161,6 +178,9 @@ async fn answer<W: World>(
             }
         }
     }
+    let operations = object.map_or_else(Vec::new, |(annotations, finalizers)| {
+        guarded.patch.operations(annotations, finalizers)
+    });
     let mut answer = Answer::allow();
     match serde_json::from_value(serde_json::Value::Array(operations)) {
         Ok(patch) => answer = answer.patched(patch),

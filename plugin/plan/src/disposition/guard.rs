@@ -88,6 +88,19 @@ pub struct Needs {
     pub any_of: Vec<Right>,
     /// For what, as it stands behind "may not".
     pub what: String,
+    /// What becomes of it instead, for some who lack the right.
+    pub or_put_back: Option<PutBack>,
+}
+
+/// An annotation that is put back as it was, instead of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutBack {
+    /// For those who have this right.
+    pub right: Right,
+    /// Which.
+    pub key: &'static str,
+    /// What it was; none removes it.
+    pub value: Option<String>,
 }
 
 /// What becomes of a change.
@@ -158,6 +171,7 @@ impl Guarded {
         self.needs.push(Needs {
             any_of: any_of.to_vec(),
             what: what.into(),
+            or_put_back: None,
         });
     }
 

@@ -23,14 +23,20 @@ pub enum Version {
     V1,
     /// Kubernetes 1.34 and 1.35, where it is switched on.
     V1beta1,
+    /// Kubernetes 1.32 and 1.33, where it is switched on.
+    V1alpha1,
 }
 
 impl Version {
+    /// All of them, the newest first. What is written here has the same fields in each.
+    pub const NEWEST_FIRST: [Self; 3] = [Self::V1, Self::V1beta1, Self::V1alpha1];
+
     /// The word in `apiVersion`.
     pub fn word(self) -> &'static str {
         match self {
             Self::V1 => "v1",
             Self::V1beta1 => "v1beta1",
+            Self::V1alpha1 => "v1alpha1",
         }
     }
 }

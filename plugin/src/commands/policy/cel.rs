@@ -40,6 +40,7 @@ pub(super) async fn run(
     let version = match version {
         Some(CelVersion::V1) => Version::V1,
         Some(CelVersion::V1beta1) => Version::V1beta1,
+        Some(CelVersion::V1alpha1) => Version::V1alpha1,
         None => served(session, api).await?,
     };
     let options = Options {
@@ -58,20 +59,16 @@ pub(super) async fn run(
 /// The newest version that the cluster serves; v1 where it serves none, which is what newer clusters do.
 async fn served(session: &Session, api: &ApiClient) -> Result<Version, Failure> {
     let discovery = session.unless_interrupted(api.discover()).await?;
-    let serves = |version: &str| {
-        discovery
-            .kinds
-            .iter()
-            .any(|kind| kind.api.group == GROUP && kind.api.plural == RESOURCE && kind.api.version == version)
+    let serves = |version: &Version| {
+        discovery.kinds.iter().any(|kind| {
+            kind.api.group == GROUP && kind.api.plural == RESOURCE && kind.api.version == version.word()
+        })
     };
-    if serves("v1") {
-        return Ok(Version::V1);
-    }
-    if serves("v1beta1") {
-        return Ok(Version::V1beta1);
+    if let Some(version) = Version::NEWEST_FIRST.into_iter().find(serves) {
+        return Ok(version);
     }
     view::warn(
-        "this cluster serves no MutatingAdmissionPolicy: Kubernetes 1.36 does, 1.34 and 1.35 where it is switched on; \
+        "this cluster serves no MutatingAdmissionPolicy: Kubernetes 1.36 does, 1.32 to 1.35 where it is switched on; \
          written as v1, --cel-version says otherwise",
     );
     Ok(Version::V1)

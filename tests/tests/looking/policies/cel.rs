@@ -1,15 +1,16 @@
 //! The policies as a MutatingAdmissionPolicy: what a real API server makes of it is what the rules say.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use backup_plan::volumes::{
     NamespaceFacts, PodFacts, Policy, Rules,
     cel::{self, Options, Version},
 };
 use backup_tests::cluster::Cluster;
+use backup_tests::plugin::Plugin;
 use serde_json::{Value, json};
 use velero_model::api::VolumeBackupPolicy;
 
-use super::{Bench, annotation, corpus, start};
+use super::{Bench, annotation, corpus, start, start_without_effect};
 
 /// Pods of the corpus for each set of policies.
 const PODS: usize = 250;
@@ -120,9 +121,27 @@ fn wait_until_active(cluster: &Cluster, is_active: bool) -> Result<()> {
     })
 }
 
+fn collection(version: Version, kind: &str) -> String {
+    format!("/apis/admissionregistration.k8s.io/{}/{kind}", version.word())
+}
+
+/// The newest version that an API server has policies in: v1 from Kubernetes 1.36, and before what its flags switch on.
+fn newest(cluster: &Cluster) -> Result<Version> {
+    for version in Version::NEWEST_FIRST {
+        if cluster
+            .get(&collection(version, "mutatingadmissionpolicies"))?
+            .is_some()
+        {
+            return Ok(version);
+        }
+    }
+    bail!("this API server serves no MutatingAdmissionPolicy")
+}
+
 /// Applies one set, sends the corpus through the API server and gives what differs.
 fn differences(
     cluster: &Cluster,
+    version: Version,
     set: &[(&str, Value)],
     dice: &mut corpus::Dice,
 ) -> Result<(Vec<String>, usize)> {
@@ -131,7 +150,7 @@ fn differences(
         .map(|(name, spec)| compiled(name, spec))
         .collect::<Result<_>>()?;
     let options = Options {
-        version: Version::V1beta1,
+        version,
         exempt_namespaces: vec!["velero".to_owned()],
     };
     let rendered = cel::render(&policies.iter().collect::<Vec<_>>(), &[], &options)?;
@@ -158,11 +177,10 @@ fn differences(
         assert_eq!(listed, 60, "a large pod is beyond the server's budget: {made:#}");
     }
     for kind in ["mutatingadmissionpolicybindings", "mutatingadmissionpolicies"] {
-        for object in cluster.list(&format!("/apis/admissionregistration.k8s.io/v1beta1/{kind}"))? {
+        let collection = collection(version, kind);
+        for object in cluster.list(&collection)? {
             let name = object["metadata"]["name"].as_str().context("a name")?;
-            cluster.delete(&format!(
-                "/apis/admissionregistration.k8s.io/v1beta1/{kind}/{name}"
-            ))?;
+            cluster.delete(&format!("{collection}/{name}"))?;
         }
     }
     wait_until_active(cluster, false)?;
@@ -186,12 +204,14 @@ fn an_api_server_gives_every_pod_what_the_rules_give_it() -> Result<()> {
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels }
         }))?;
     }
+    let version = newest(&cluster)?;
     let mut dice = corpus::Dice::new(seed);
     for (name, set) in sets() {
         let (differences, added) =
-            differences(&cluster, &set, &mut dice).with_context(|| format!("set {name}"))?;
+            differences(&cluster, version, &set, &mut dice).with_context(|| format!("set {name}"))?;
         println!(
-            "set {name}: {PODS} pods, {added} of them annotated, {} differences",
+            "set {name} as {}: {PODS} pods, {added} of them annotated, {} differences",
+            version.word(),
             differences.len()
         );
         assert!(added > 0, "set {name} annotates nothing, so it shows nothing");
@@ -233,19 +253,15 @@ fn a_policy_is_rendered_and_what_is_missed_is_said() -> Result<()> {
         "no-wal",
         json!({ "action": "Exclude", "volumes": { "claimNames": ["wal-*"] } }),
     )?;
-    // What the cluster serves is what is written without being asked: v1 from 1.36 on.
-    let v1 = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies";
-    let served = if bench.cluster.list(v1).is_ok() {
-        "v1"
-    } else {
-        "v1beta1"
-    };
+    // What the cluster serves is written without being asked.
+    let version = newest(bench.cluster)?;
+    let word = version.word();
     bench
         .plugin
         .run(["policy", "explain", &include, "--as-cel"])?
         .ok()
         .stdout_has(&format!(
-            "apiVersion: admissionregistration.k8s.io/{served}\nkind: MutatingAdmissionPolicy\n"
+            "apiVersion: admissionregistration.k8s.io/{word}\nkind: MutatingAdmissionPolicy\n"
         ))
         .stderr_has(&exclude);
     let ran = bench
@@ -257,11 +273,12 @@ fn a_policy_is_rendered_and_what_is_missed_is_said() -> Result<()> {
             &exclude,
             "--as-cel",
             "--cel-version",
-            "v1",
+            "v1alpha1",
         ])?
         .ok();
     assert!(
-        ran.stdout.contains("k8s.io/v1\n") && ran.stdout.contains(&format!("# whether policy {exclude}"))
+        ran.stdout.contains("k8s.io/v1alpha1\n")
+            && ran.stdout.contains(&format!("# whether policy {exclude}"))
     );
     assert!(!ran.stderr.contains(&format!("({exclude})")), "{ran}");
     // Applied as it is, it annotates.
@@ -276,7 +293,7 @@ fn a_policy_is_rendered_and_what_is_missed_is_said() -> Result<()> {
         Ok(annotation(&cluster.create_dry(pod)?) == Some("data"))
     })?;
     for kind in ["mutatingadmissionpolicybindings", "mutatingadmissionpolicies"] {
-        let path = format!("/apis/admissionregistration.k8s.io/v1beta1/{kind}/{ours}");
+        let path = format!("{}/{ours}", collection(version, kind));
         assert!(bench.cluster.get(&path)?.is_some(), "{path}");
         bench.cluster.delete(&path)?;
     }
@@ -284,6 +301,27 @@ fn a_policy_is_rendered_and_what_is_missed_is_said() -> Result<()> {
         let pod = super::database(bench.namespace.name(), "db-0", &json!({}));
         Ok(annotation(&cluster.create_dry(pod)?).is_none())
     })
+}
+
+#[test]
+fn an_older_api_server_gets_the_version_that_it_serves() -> Result<()> {
+    let cluster = start_without_effect("v1alpha1")?;
+    let policy = json!({
+        "apiVersion": "kubectl-backup.io/v1alpha1", "kind": "VolumeBackupPolicy",
+        "metadata": { "name": "everything" }, "spec": {}
+    });
+    cluster.create(policy)?;
+    let plugin = Plugin::bare()?.with_kubeconfig(cluster.kubeconfig())?;
+    let word = newest(&cluster)?.word();
+    let rendered = plugin
+        .run(["policy", "explain", "everything", "--as-cel"])?
+        .ok()
+        .stdout_has(&format!("apiVersion: admissionregistration.k8s.io/{word}\n"));
+    // Taken as it is. Whether it takes hold is not to be seen: these versions of the server act by v1beta1 alone.
+    cluster.apply(&rendered.stdout)?;
+    let ours = collection(newest(&cluster)?, "mutatingadmissionpolicies");
+    assert_eq!(cluster.list(&ours)?.len(), 1);
+    Ok(())
 }
 
 #[test]

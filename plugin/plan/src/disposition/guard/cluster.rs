@@ -12,7 +12,7 @@ use super::super::choice::cut;
 use super::super::cluster::{Cluster, Stamp};
 use super::super::message::{allowed_words, name_of};
 use super::super::mirror::accepted;
-use super::{Change, Guarded, Right, too_late};
+use super::{Change, Guarded, Needs, PutBack, Right, too_late};
 
 /// Guards a cluster that is made or changed.
 pub fn guard_cluster(change: &Change<'_>) -> Guarded {
@@ -116,14 +116,41 @@ fn source(old: &Cluster, new: &Cluster, guarded: &mut Guarded) {
     let comes_with_protection = before.is_none() && !old.is_protected();
     let goes_with_it = after.is_none() && (new.is_marked_as_moved() || new.annotation(PROTECTED).is_none());
     if before != after && !comes_with_protection && !goes_with_it {
-        guarded.need(
-            &[Right::Decide],
-            format!("say which backups are those of {}", name_of(new)),
-        );
+        guarded.needs.push(Needs {
+            any_of: vec![Right::Decide],
+            what: format!("say which backups are those of {}", name_of(new)),
+            // clusterctl writes the whole object again where an earlier attempt has made it.
+            or_put_back: Some(PutBack {
+                right: Right::Move,
+                key: SOURCE,
+                value: before.map(str::to_owned),
+            }),
+        });
         let _ = guarded
             .audit
             .insert("source", after.unwrap_or("nobody").to_owned());
     }
+}
+
+/// Whether a stamp comes with this change that was made for another cluster: somebody has written the object of that one
+/// over this one, as clusterctl does when it goes on with a move. What bears it was said about the other one.
+fn is_brought_from_elsewhere(old: &Cluster, new: &Cluster, made_for: &str) -> bool {
+    let stamp = new.annotation(made_for);
+    stamp != old.annotation(made_for)
+        && stamp
+            .and_then(Stamp::read)
+            .is_some_and(|stamp| stamp.uid != old.uid)
+}
+
+fn leave_out(old: &Cluster, new: &Cluster, guarded: &mut Guarded, keys: [&'static str; 3]) {
+    for key in keys {
+        let _ = guarded.set(key, new.annotation(key), old.annotation(key));
+    }
+    guarded.warnings.push(format!(
+        "{} is left out: it was written for another cluster than {}",
+        keys[0],
+        name_of(old)
+    ));
 }
 
 /// The annotation that chooses, and its stamps.
@@ -131,6 +158,9 @@ fn chosen(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
     let new = change.new;
     let is_moved = new.is_marked_as_moved();
     match (old.annotation(DISPOSITION), new.annotation(DISPOSITION)) {
+        (before, Some(word)) if before != Some(word) && is_brought_from_elsewhere(old, new, DECIDED_FOR) => {
+            leave_out(old, new, guarded, [DISPOSITION, DECIDED_BY, DECIDED_FOR]);
+        }
         (before, Some(word)) if before != Some(word) => {
             let Some(storage) = BackupStorage::parse(word) else {
                 let what = format!(
@@ -185,6 +215,11 @@ fn choosing(cluster: &Cluster) -> String {
 fn glass(change: &Change<'_>, old: &Cluster, guarded: &mut Guarded) {
     let new = change.new;
     match (old.annotation(BREAK_GLASS), new.annotation(BREAK_GLASS)) {
+        (before, Some(reason))
+            if before != Some(reason) && is_brought_from_elsewhere(old, new, BREAK_GLASS_FOR) =>
+        {
+            leave_out(old, new, guarded, [BREAK_GLASS, BREAK_GLASS_BY, BREAK_GLASS_FOR]);
+        }
         (before, Some(reason)) if before != Some(reason) => {
             if reason.trim().is_empty() {
                 guarded.refuse(format!(

@@ -1,8 +1,8 @@
 //! Who may decide, and what is put back.
 
 use velero_model::api::{
-    ACCEPTED, AT_STAKE, BREAK_GLASS, BREAK_GLASS_BY, BackupStorage, DECIDED_BY, DECIDED_FOR, DELETE_FOR_MOVE,
-    DISPOSITION, FINALIZER, PROTECTED, SOURCE, StorageDisposition,
+    ACCEPTED, AT_STAKE, BREAK_GLASS, BREAK_GLASS_BY, BREAK_GLASS_FOR, BackupStorage, DECIDED_BY, DECIDED_FOR,
+    DELETE_FOR_MOVE, DISPOSITION, FINALIZER, PROTECTED, SOURCE, StorageDisposition,
 };
 
 use super::super::{
@@ -172,6 +172,41 @@ fn a_cluster_that_is_made_brings_no_history() {
 }
 
 #[test]
+fn what_was_said_about_another_cluster_is_left_out_when_its_object_is_written_over_this_one() {
+    let elsewhere = |cluster: &Cluster, key: &str, by: &str, made_for: &str, value: &str| {
+        let stamp = format!("{OLD_UID} 2026-11-20T12:00:00Z");
+        with(&with(&with(cluster, key, value), by, "ann"), made_for, &stamp)
+    };
+    for (key, by, made_for, value) in [
+        (DISPOSITION, DECIDED_BY, DECIDED_FOR, "Delete"),
+        (BREAK_GLASS, BREAK_GLASS_BY, BREAK_GLASS_FOR, "site lost"),
+    ] {
+        let over = elsewhere(&cluster(), key, by, made_for, value);
+        let guarded = update(&cluster(), &over);
+        assert!(
+            guarded.needs.is_empty() && guarded.refusal.is_none(),
+            "{guarded:?}"
+        );
+        assert_eq!(guarded.warnings.len(), 1);
+        for left_out in [key, by, made_for] {
+            assert_eq!(patched(&guarded, left_out), Some(None), "{left_out}");
+        }
+    }
+    // A choice that stands here stays.
+    let here = chosen(cluster(), "Retain", "jane");
+    let over = elsewhere(&here, DISPOSITION, DECIDED_BY, DECIDED_FOR, "Delete");
+    let guarded = update(&here, &over);
+    assert_eq!(rights(&guarded), []);
+    assert_eq!(patched(&guarded, DISPOSITION), Some(Some("Retain")));
+    assert_eq!(patched(&guarded, DECIDED_BY), Some(Some("jane")));
+    // A stamp for another cluster that is here already keeps nobody from choosing.
+    let stale = elsewhere(&cluster(), DISPOSITION, DECIDED_BY, DECIDED_FOR, "Retain");
+    let guarded = update(&stale, &with(&stale, DISPOSITION, "Delete"));
+    assert_eq!(rights(&guarded), [Right::Decide]);
+    assert_eq!(patched(&guarded, DECIDED_BY), Some(Some("jane")));
+}
+
+#[test]
 fn the_glass_needs_a_reason_and_a_right() {
     let broken = update(&cluster(), &with(&cluster(), BREAK_GLASS, "bucket is lost"));
     assert_eq!(rights(&broken), [Right::BreakGlass]);
@@ -329,6 +364,10 @@ fn whose_backups_they_are_is_said_with_the_protection_or_by_whoever_decides() {
             let guarded = update(before, after);
             assert_eq!(rights(&guarded), [Right::Decide]);
             assert!(guarded.refusal.is_none());
+            // Who moves clusters brings it along without meaning it.
+            let put_back = guarded.needs[0].or_put_back.clone().unwrap();
+            assert_eq!((put_back.right, put_back.key), (Right::Move, SOURCE));
+            assert_eq!(put_back.value.as_deref(), before.annotation(SOURCE));
         }
     }
     let made = guard_cluster(&Change {
