@@ -18,6 +18,7 @@ mod existing;
 mod form;
 mod hooks;
 mod namespaces;
+mod notes;
 mod owners;
 mod patience;
 mod pending;

@@ -140,9 +140,19 @@ fn a_run_is_followed(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) ->
 /// The CronJob that `enable` installs for a location, run now, under its own account.
 fn what_has_expired_goes(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> Result<()> {
     let cluster = node.cluster();
-    here.run(["create", "expired", "-n", shop, "--ttl", "1s"])?.ok();
+    here.run([
+        "create",
+        "expired",
+        "-n",
+        shop,
+        "--ttl",
+        "1s",
+        "--volume-method=none",
+    ])?
+    .ok();
     // The newest good one would stay.
-    here.run(["create", "newest", "-n", shop])?.ok();
+    here.run(["create", "newest", "-n", shop, "--volume-method=none"])?
+        .ok();
     plugin
         .run(["enable", "--components=retention", "-o", "name"])?
         .ok()

@@ -13,9 +13,13 @@ use crate::schedule::{NAMESPACE, objects::APP};
 /// Key of the Secret.
 const KEY: &str = "password";
 
-/// A place, short and without characters that names do not have.
+/// A place, short and without characters that names do not have. By which endpoint a bucket is reached says nothing about
+/// what is in it.
 pub fn place_id(place: &str) -> String {
-    sha256_start(place, 6)
+    let bucket = place
+        .rsplit_once(" at ")
+        .filter(|(bucket, _)| bucket.starts_with("s3://"));
+    sha256_start(bucket.map_or(place, |(bucket, _)| bucket), 6)
 }
 
 /// Name of the Secret.
@@ -60,5 +64,9 @@ mod tests {
         assert_eq!(from_secret(&stored).unwrap().reveal(), "hunter2");
         assert!(from_secret(&json!({ "data": { KEY: "%" } })).is_none());
         assert_ne!(secret_name("s3://b/p"), secret_name("s3://b/q"));
+        assert_eq!(
+            secret_name("s3://b/p at http://minio:9000"),
+            secret_name("s3://b/p")
+        );
     }
 }

@@ -25,12 +25,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use velero_model::{
-    index::Entry,
-    name::BackupName,
-    outcome::{HookOutcome, Hooks},
-    phase::Phase,
-    resource::ApiKind,
-    restore_record::RestoreRecord,
+    index::Entry, name::BackupName, outcome, phase::Phase, resource::ApiKind, restore_record::RestoreRecord,
     time,
 };
 
@@ -83,21 +78,21 @@ pub(super) struct Run {
     pub(super) cancel: CancellationToken,
     served: RwLock<Arc<Served>>,
     /// Services with a selector, by their names in the backup.
-    services: Mutex<Names>,
+    pub(super) services: Mutex<Names>,
     /// Definitions that are there now.
     definitions: Mutex<BTreeSet<String>>,
     pub(super) pending: Mutex<Pending>,
     /// Pods in which commands are to be run.
-    hooked: Mutex<Vec<Hooked>>,
+    pub(super) hooked: Mutex<Vec<Hooked>>,
     /// What came of them.
-    hooks_done: Mutex<Hooks>,
-    begun: Timestamp,
+    pub(super) hooks_done: Mutex<outcome::Hooks>,
+    pub(super) begun: Timestamp,
     /// Claims that were looked at, by their names in the backup.
-    claims: Mutex<Names>,
+    pub(super) claims: Mutex<Names>,
     /// Objects that were made before their place, by namespace and name.
     pub(super) early: Mutex<HashSet<(String, String)>>,
     /// Rules of the restore that changed an object.
-    applied: Mutex<BTreeSet<Applied>>,
+    pub(super) applied: Mutex<BTreeSet<Applied>>,
     /// What was said and is not said again.
     said: Mutex<BTreeSet<String>>,
     /// Held while an object is looked up in the backup: many at once would inflate the same member each for itself.
@@ -212,67 +207,6 @@ impl Run {
             } else {
                 entry.name.clone()
             },
-        }
-    }
-
-    /// Remembers a Service that the cluster makes endpoints for.
-    pub(super) fn note_service(&self, kind: &ApiKind, object: &Value) {
-        if kind.group.is_empty()
-            && kind.plural == "services"
-            && object["spec"]["selector"]
-                .as_object()
-                .is_some_and(|selector| !selector.is_empty())
-        {
-            let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
-            let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-            services.insert(text("namespace"), text("name"));
-        }
-    }
-
-    /// Remembers that commands are to be run in a pod.
-    pub(super) fn expect_hooks(&self, hooked: Hooked) {
-        if hooked.has_commands() {
-            let mut all = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
-            all.push(hooked);
-        }
-    }
-
-    /// The pods of [`Self::expect_hooks`], once.
-    pub(super) fn take_hooked(&self) -> Vec<Hooked> {
-        std::mem::take(&mut *self.hooked.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// When this restore began, or the first try of it.
-    pub(super) fn begun(&self) -> Timestamp {
-        let earlier = self.resumes.as_deref().and_then(|text| text.parse().ok());
-        earlier.unwrap_or(self.begun)
-    }
-
-    /// Remembers what came of a hook.
-    pub(super) fn note_hook(&self, outcome: HookOutcome) {
-        let mut done = self.hooks_done.lock().unwrap_or_else(PoisonError::into_inner);
-        done.attempted += 1;
-        done.failed += u64::from(outcome.error.is_some());
-        done.items.push(outcome);
-    }
-
-    /// Remembers that a claim belongs to what is restored.
-    pub(super) fn note_claim(&self, namespace: &str, name: &str) {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.insert(namespace, name);
-    }
-
-    /// Whether a claim belongs to what is restored.
-    pub(super) fn has_claim(&self, namespace: &str, name: &str) -> bool {
-        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.contains(namespace, name)
-    }
-
-    /// Remembers which rules found something to change.
-    pub(super) fn note_applied(&self, applied: &[Applied]) {
-        if !applied.is_empty() {
-            let mut all = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(applied.iter().cloned());
         }
     }
 
