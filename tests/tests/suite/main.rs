@@ -1,6 +1,7 @@
 //! The admission suite as it is shipped: its manifests, its image, and both on a node whose pods run.
 
 mod alerts;
+mod cert_manager;
 mod image;
 mod lifecycle;
 mod manifests;

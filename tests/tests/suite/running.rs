@@ -11,10 +11,10 @@ use backup_tests::plugin::{self, Plugin};
 use serde_json::{Value, json};
 use velero_model::api::{ACCEPTED, BACKUP_VOLUMES, PROTECTED};
 
-const NAMESPACE: &str = "kubectl-backup";
+pub(crate) const NAMESPACE: &str = "kubectl-backup";
 
 /// A pod with a claim, which a label of its namespace opts in.
-fn pod(namespace: &str, name: &str) -> Value {
+pub(crate) fn pod(namespace: &str, name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": name, "namespace": namespace },
@@ -29,11 +29,11 @@ fn pod(namespace: &str, name: &str) -> Value {
     })
 }
 
-fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
+pub(crate) fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
     pod["metadata"]["annotations"].get(key)?.as_str()
 }
 
-fn replicas(node: &Node) -> Result<Vec<String>> {
+pub(crate) fn replicas(node: &Node) -> Result<Vec<String>> {
     let printed = node.cluster().kubectl_ok(&[
         "get",
         "pods",
@@ -48,7 +48,7 @@ fn replicas(node: &Node) -> Result<Vec<String>> {
 }
 
 /// Every configuration trusts somebody: the server has published its authority.
-fn is_trusted(node: &Node) -> Result<bool> {
+pub(crate) fn is_trusted(node: &Node) -> Result<bool> {
     let paths = [
         "mutatingwebhookconfigurations/kubectl-backup-annotator",
         "mutatingwebhookconfigurations/kubectl-backup-guard",
