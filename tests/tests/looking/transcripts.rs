@@ -98,6 +98,8 @@ fn redact_word(word: &str) -> String {
         "<days>"
     } else if word.len() == 12 && is_hex(&word) {
         "<digest>"
+    } else if word.len() == 64 && is_hex(&word) {
+        "<password>"
     } else {
         word
     };

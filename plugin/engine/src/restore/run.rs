@@ -22,7 +22,6 @@ use backup_plan::{
 };
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use velero_model::{
     index::Entry, name::BackupName, outcome, phase::Phase, resource::ApiKind, restore_record::RestoreRecord,

@@ -17,6 +17,7 @@ fn scheduling_commands_print_what_is_stored() -> Result<()> {
         .ok();
     let redaction = Redaction {
         texts: vec![
+            (plugin.home().display().to_string(), "<home>"),
             (store.location_url(), "<url>"),
             (store.endpoint().context("no server")?, "<endpoint>"),
             (store.bucket().context("no bucket")?.to_owned(), "<bucket>"),
