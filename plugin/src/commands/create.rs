@@ -239,12 +239,30 @@ fn table(format: OutputFormat, summary: &Summary, took: Duration) -> Result<(), 
     Ok(())
 }
 
-/// What must be said about claims as long as no volume data is stored.
-fn claims(outcome: &Outcome) -> Option<&'static str> {
+/// What must be said about claims: that no volume data is stored, or how much.
+fn claims(outcome: &Outcome) -> Option<String> {
+    let stored = outcome
+        .volumes
+        .items
+        .iter()
+        .filter(|volume| volume.snapshot.is_some());
+    let (mut count, mut bytes, mut new_bytes) = (0_u64, 0, 0);
+    for volume in stored {
+        count += 1;
+        bytes += volume.bytes;
+        new_bytes += volume.new_bytes;
+    }
+    if count > 0 {
+        return Some(format!(
+            "{count} with data, {}, of which {} were new in the repositories",
+            human::bytes(bytes),
+            human::bytes(new_bytes)
+        ));
+    }
     let has_claims = outcome.kinds.iter().any(|kind| {
         kind.stored > 0 && kind.kind.group.is_empty() && kind.kind.plural == "persistentvolumeclaims"
     });
-    (has_claims && !outcome.volumes.data).then_some("manifests only, no data")
+    (has_claims && !outcome.volumes.data).then(|| "manifests only, no data".to_owned())
 }
 
 fn messages(summary: &Summary) {
@@ -285,7 +303,10 @@ fn next_step(errors: &[String]) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use velero_model::{outcome::KindOutcome, resource::ApiKind};
+    use velero_model::{
+        outcome::{KindOutcome, VolumeOutcome},
+        resource::ApiKind,
+    };
 
     use super::*;
 
@@ -304,9 +325,19 @@ mod tests {
         assert_eq!(claims(&outcome), None);
         kind.stored = 1;
         outcome.kinds.push(kind);
-        assert_eq!(claims(&outcome), Some("manifests only, no data"));
+        assert_eq!(claims(&outcome).as_deref(), Some("manifests only, no data"));
         outcome.volumes.data = true;
         assert_eq!(claims(&outcome), None);
+        outcome.volumes.items.push(VolumeOutcome {
+            snapshot: Some("ab".into()),
+            bytes: 2048,
+            new_bytes: 1024,
+            ..VolumeOutcome::default()
+        });
+        assert_eq!(
+            claims(&outcome).as_deref(),
+            Some("1 with data, 2.0KiB, of which 1.0KiB were new in the repositories")
+        );
     }
 
     #[test]

@@ -258,11 +258,13 @@ async fn keep_in_cluster(session: &Session, api: &ApiClient, place: &str, passwo
 }
 
 fn say(place: &str, password: &Redacted, file: &Path, is_in_cluster: bool) {
+    let and_where = if is_in_cluster { " and in the cluster" } else { "" };
     view::say(&format!(
-        "volume repositories at {place} get this password, kept in {}{}:\n  {}\nwithout it nobody reads the data of volumes \
-         again: keep a copy where the cluster and this machine are not",
-        file.display(),
-        if is_in_cluster { " and in the cluster" } else { "" },
-        password.reveal(),
+        "volume repositories at {place} get this password, kept in {}{and_where}:",
+        file.display()
     ));
+    view::say(&format!("  {}", password.reveal()));
+    view::say(
+        "without it nobody reads the data of volumes again: keep a copy where the cluster and this machine are not",
+    );
 }

@@ -286,9 +286,14 @@ fn a_schedule_fires(node: &Node, plugin: &Plugin, here: &Plugin, shop: &str) -> 
         "{made:?}"
     );
     let newest = made.iter().rfind(|name| name.starts_with("minutely-"));
-    here.run(["verify", newest.context("no run")?, "--read-data"])?
-        .ok()
-        .stdout_has("1 snapshot");
+    let newest = newest.context("no run")?;
+    here.run(["verify", newest, "--read-data"])?.ok();
+    let described = here.json(["describe", newest])?;
+    let volume = &described["outcome"]["volumes"]["items"][0];
+    ensure!(
+        volume["snapshot"].is_string() && volume["error"].is_null(),
+        "{volume:#}"
+    );
     node.wait_for_deployment(NAMESPACE, "backup-metrics")?;
     let path = format!("/api/v1/namespaces/{NAMESPACE}/services/backup-metrics:metrics/proxy/metrics");
     let begun = Instant::now();

@@ -9,6 +9,7 @@ use backup_tests::image;
 use backup_tests::node::{BUSYBOX, Node};
 use backup_tests::plugin::{self, Plugin, Ran};
 use backup_tests::store::Store;
+use backup_tests::velero::Velero;
 use backup_tests::zoo;
 use serde_json::{Value, json};
 
@@ -326,6 +327,15 @@ fn pods_use_the_location_that_the_cluster_holds(node: &Node, image: &str) -> Res
         .run(["verify", "by-themselves", "--read-data", "--location", "main"])?
         .ok();
     no_mover_is_left(cluster)?;
+    // Velero's own command shows our volumes as its own.
+    let velero = Velero::start(cluster, &store)?;
+    velero.wait_until_synced("by-themselves")?;
+    velero
+        .cli(["backup", "describe", "by-themselves", "--details"])?
+        .ok()
+        .stdout_has("Pod Volume Backups")
+        .stdout_has(&format!("{shop}/data: data"));
+    drop(velero);
     cluster
         .kubectl_ok(&["delete", "namespace", "kubectl-backup", "--timeout=60s"])
         .map(drop)
