@@ -11,6 +11,7 @@ pub mod options;
 mod report;
 mod size;
 mod velero;
+pub mod volumes;
 pub mod webhook;
 
 use std::io::Write;

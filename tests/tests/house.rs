@@ -93,10 +93,12 @@ const LICENCES: [&str; 15] = [
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Which package of the workspace may depend on which.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("velero-model", &[]),
     ("backup-plan", &["velero-model"]),
     ("backup-engine", &["velero-model", "backup-plan"]),
+    // In the place of a crate that rustic_core links, and of nobody else.
+    ("rustic_cdc", &[]),
     (
         "kubectl-backup",
         &["velero-model", "backup-plan", "backup-engine"],

@@ -14,6 +14,7 @@ mod backend;
 mod check;
 mod error;
 mod files;
+mod hurt;
 mod lock;
 mod maintain;
 mod meter;
@@ -42,8 +43,8 @@ pub use self::{
     snapshot::{Root, Snapshot, Tags},
 };
 
-/// Biggest pack that is aimed at, in bytes: what a writer holds in memory several times over.
-const LARGEST_PACK: u64 = 32 << 20;
+/// Biggest pack that is aimed at, in bytes: what a writer holds in memory several times over. It is restic's.
+const LARGEST_PACK: u64 = 16 << 20;
 
 /// Looks for the key of a repository whose maker is at it, before it is given up.
 const KEY_LOOKS: u32 = 40;
@@ -56,6 +57,7 @@ pub struct Repository {
     rustic: rustic_core::Repository<OpenStatus>,
     files: Arc<dyn Files>,
     faults: Arc<Faults>,
+    handle: Handle,
     meter: Meter,
     is_new: bool,
 }
@@ -96,6 +98,7 @@ impl Repository {
             rustic,
             files,
             faults,
+            handle: handle.clone(),
             meter,
             is_new: false,
         })
@@ -153,6 +156,7 @@ impl Repository {
         }
         let options = ConfigOptions::default()
             .set_version(2_u32)
+            .set_datapack_size(bytesize(LARGEST_PACK))
             .set_datapack_size_limit(bytesize(LARGEST_PACK))
             .set_treepack_size_limit(bytesize(LARGEST_PACK));
         let master = Credentials::Masterkey(MasterKey::new());
@@ -168,6 +172,7 @@ impl Repository {
             rustic,
             files: Arc::clone(files),
             faults,
+            handle: handle.clone(),
             meter,
             is_new: true,
         }))

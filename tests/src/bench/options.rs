@@ -38,6 +38,7 @@ impl Options {
     /// For `--help` and after a mistake.
     pub const USAGE: &str = "\
 usage: cargo bench-suite webhook [...]      the admission suite; see cargo bench-suite webhook --help
+       cargo bench-suite volumes [...]      volume data, beside restic; see cargo bench-suite volumes --help
        cargo bench-suite [--objects N,N] [--runs N] [--no-restore] [--large N] [--velero] [--json FILE]
   --objects N,N   sizes of the cluster (3000,28000; 280000 takes an hour more)
   --runs N        repetitions, of which the median counts (3)

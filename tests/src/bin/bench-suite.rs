@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use backup_tests::bench::{self, options::Options, webhook};
+use backup_tests::bench::{self, options::Options, volumes, webhook};
 
 fn main() -> ExitCode {
     // The alias ends with `--` already; who writes another one means the same.
@@ -18,6 +18,10 @@ fn main() -> ExitCode {
     if words.next_if(|word| word == "webhook").is_some() {
         let parsed = webhook::options::Options::parse(words);
         return run(parsed, webhook::options::Options::USAGE, webhook::run);
+    }
+    if words.next_if(|word| word == "volumes").is_some() {
+        let parsed = volumes::options::Options::parse(words);
+        return run(parsed, volumes::options::Options::USAGE, volumes::run);
     }
     run(Options::parse(words), Options::USAGE, bench::run)
 }

@@ -10,6 +10,7 @@ mod contract;
 mod encryption;
 mod environment;
 mod faults;
+mod maintenance;
 mod proxies;
 mod refusals;
 mod repository;

@@ -16,7 +16,7 @@ use backup_tests::zoo;
 use tokio::runtime::Handle;
 use velero_model::mover::Stored;
 
-const PASSWORD: &str = "correct horse";
+pub(super) const PASSWORD: &str = "correct horse";
 
 fn files(place: &Path) -> Arc<dyn Files> {
     let bucket: Arc<dyn Bucket> = Arc::new(Folder::new(place, false));
@@ -40,7 +40,7 @@ fn open(place: &Path) -> Result<Repository, RepositoryError> {
 }
 
 /// Runs what is not asynchronous where it may wait.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     Ok(tokio::task::spawn_blocking(work).await?)
 }
 
@@ -72,7 +72,7 @@ async fn restore(place: &Path, id: &str, folder: &Path) -> Result<()> {
 }
 
 /// The real restic over the same files.
-fn restic(place: &Path, arguments: &[&str]) -> Result<Output> {
+pub(super) fn restic(place: &Path, arguments: &[&str]) -> Result<Output> {
     Command::new("restic")
         .args(["--no-cache", "--repo"])
         .arg(place.join("restic/shop"))
@@ -101,7 +101,7 @@ fn site() -> Result<(Scratch, PathBuf, PathBuf)> {
     Ok((scratch, folder, place))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 

@@ -164,7 +164,11 @@ async fn direct(location: &str, credentials: Option<&str>) -> Result<Arc<dyn Buc
     let bucket = location::open(&location)
         .await
         .map_err(|error| error.to_string())?;
-    bucket.head("restic/").await.map_err(|error| error.to_string())?;
+    // A key that no location refuses; whether there is one does not matter.
+    bucket
+        .head("restic/config")
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(bucket)
 }
 

@@ -3,19 +3,29 @@
 //! While it archives, rustic_core logs a write that failed and goes on without the file concerned. Here the first fault
 //! stays, and whoever asked for a snapshot looks at it before it believes in the snapshot.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::{Bytes, BytesMut};
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 use super::files::{Files, FilesError};
+
+/// Bytes of packs that are read and not used up at one time: rustic_core reads with twenty threads, a pack each.
+const IN_FLIGHT: u32 = 48 << 20;
 
 /// What went wrong.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     first: Mutex<Option<String>>,
     beaten: Mutex<bool>,
+    given_up: AtomicBool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -33,6 +43,11 @@ impl Faults {
         *locked(&self.beaten)
     }
 
+    /// Whatever is read from now on fails at once: nobody can use it any more.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
     fn record(&self, error: &FilesError) {
         locked(&self.first).get_or_insert_with(|| error.to_string());
     }
@@ -43,6 +58,19 @@ pub(super) struct Backend {
     files: Arc<dyn Files>,
     handle: Handle,
     faults: Arc<Faults>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// Bytes that were read and are not used up yet.
+struct Held {
+    bytes: Bytes,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl std::fmt::Debug for Backend {
@@ -57,6 +85,7 @@ impl Backend {
             files,
             handle,
             faults,
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT as usize)),
         }
     }
 
@@ -123,8 +152,22 @@ impl ReadBackend for Backend {
         offset: u32,
         length: u32,
     ) -> RusticResult<Bytes> {
+        if self.faults.given_up.load(Ordering::Relaxed) {
+            return Err(RusticError::new(ErrorKind::Backend, "the work was given up"));
+        }
         let name = name(kind, id);
-        self.wait(self.files.read_range(&name, u64::from(offset), u64::from(length)))
+        let wanted = length.min(IN_FLIGHT);
+        let read = async {
+            let permit = Arc::clone(&self.in_flight).acquire_many_owned(wanted).await;
+            let bytes = self
+                .files
+                .read_range(&name, u64::from(offset), u64::from(length))
+                .await?;
+            // Never closed; and given back when whoever has asked has no more use for the bytes.
+            let held = permit.ok();
+            Ok(Bytes::from_owner(Held { bytes, _permit: held }))
+        };
+        self.wait(read)
     }
 
     fn warmup_path(&self, kind: FileType, id: &Id) -> String {

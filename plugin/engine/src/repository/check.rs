@@ -3,6 +3,8 @@
 //! In comes a depth; out go findings, a line each. At every depth indexes, trees and the presence of packs are looked at; with
 //! data, packs are read, decrypted and hashed.
 
+use std::collections::BTreeSet;
+
 use rustic_core::{CheckOptions, CheckResults, ReadSubsetOption};
 
 use super::{Repository, RepositoryError};
@@ -25,6 +27,8 @@ pub struct Findings {
     pub errors: Vec<String>,
     /// What is odd and hurts nothing.
     pub warnings: Vec<String>,
+    /// Packs that are damaged, by id: what [`Repository::hurt_by`] asks for.
+    pub packs: BTreeSet<String>,
 }
 
 impl Repository {
@@ -71,10 +75,21 @@ fn sort(found: CheckResults) -> Findings {
         let line = text.lines().next().unwrap_or_default().to_owned();
         // Its two levels are not public; their names are.
         if format!("{level:?}") == "Error" {
+            findings.packs.extend(pack(&line, &format!("{error:?}")));
             findings.errors.push(line);
         } else {
             findings.warnings.push(line);
         }
     }
     findings
+}
+
+/// The pack that an error is about. rustic_core's errors have no public names; their words have a short id, and what they
+/// print for developers has the whole one.
+fn pack(line: &str, debug: &str) -> Option<String> {
+    let (_, after) = debug.split_once("id: ").filter(|_| line.contains("pack "))?;
+    let id = after.strip_prefix("PackId(").unwrap_or(after).get(..64)?;
+    id.bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then(|| id.to_owned())
 }

@@ -2,10 +2,11 @@
 //!
 //! In comes a repository and a [`Mode`]; out goes a [`Lock`], renewed every five minutes until it is released or dropped.
 //! Format and times are restic's (its design document and `internal/restic/lock.go`): others are looked at before and after
-//! the own file is written, one older than half an hour is stale and removed, one that cannot be read counts as held.
+//! the own file is written, one older than half an hour is stale and removed, and so is one of a process of this host that
+//! is no more; one that cannot be read counts as held.
 //! rustic_core has no locks.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use aes256ctr_poly1305aes::{
     Aes256CtrPoly1305Aes,
@@ -26,6 +27,12 @@ const RENEWED: Duration = Duration::from_mins(5);
 
 /// A lock that old is of nobody any more.
 const STALE: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
+
+/// Where Linux shows its processes.
+const PROCESSES: &str = "/proc";
+
+/// Host of a lock where this one's name is not known.
+const NAMELESS: &str = "kubectl-backup";
 
 /// Whether others may work at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +133,7 @@ impl Keeper {
         let content = Content {
             time: clock::now(),
             exclusive: self.mode == Mode::Exclusive,
-            hostname: std::env::var("HOSTNAME").unwrap_or_else(|_| "kubectl-backup".to_owned()),
+            hostname: host(),
             username: "kubectl-backup".to_owned(),
             pid: i64::from(std::process::id()),
         };
@@ -173,7 +180,12 @@ impl Keeper {
             };
             let content = decrypt(&self.key, &body).and_then(|text| parse(&text));
             let since = content.as_ref().map(|content| content.time).or(file.modified);
-            if since.is_some_and(|since| now.duration_since(since) > STALE) {
+            let is_old = since.is_some_and(|since| now.duration_since(since) > STALE);
+            if is_old
+                || content
+                    .as_ref()
+                    .is_some_and(|other| is_dead(other, Path::new(PROCESSES)))
+            {
                 self.remove(&file.name).await?;
                 continue;
             }
@@ -192,6 +204,23 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// The name of this host; a pod's is the pod's name.
+fn host() -> String {
+    std::fs::read_to_string(Path::new(PROCESSES).join("sys/kernel/hostname"))
+        .ok()
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_else(|| NAMELESS.to_owned())
+}
+
+/// Whether a lock is of a process that this host had and has no more. Where processes cannot be looked at, none is dead; and
+/// names that many hosts have say nothing.
+fn is_dead(other: &Content, processes: &Path) -> bool {
+    let is_own_name = !matches!(other.hostname.as_str(), NAMELESS | "localhost") && other.hostname == host();
+    is_own_name && processes.join("self").exists() && !processes.join(other.pid.to_string()).exists()
 }
 
 /// Key of the cipher: 32 bytes for AES, twice 16 for Poly1305.
@@ -233,4 +262,27 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_dead_only_where_that_is_certain() {
+        let lock = |hostname: &str, pid: i64| Content {
+            time: Timestamp::UNIX_EPOCH,
+            exclusive: true,
+            hostname: hostname.to_owned(),
+            username: String::new(),
+            pid,
+        };
+        let processes = Path::new(PROCESSES);
+        let (here, nobody) = (host(), 1 << 40);
+        assert!(!is_dead(&lock(&here, std::process::id().into()), processes));
+        assert!(!is_dead(&lock("elsewhere", nobody), processes));
+        assert!(!is_dead(&lock(NAMELESS, nobody), processes));
+        assert!(!is_dead(&lock(&here, nobody), Path::new("/nowhere")));
+        assert!(is_dead(&lock(&here, nobody), processes) || here == "localhost");
+    }
 }

@@ -1,13 +1,18 @@
 //! Snapshots are forgotten, and what none needs any more is removed.
 //!
-//! Snapshots of ours whose backup never came to be, or is no more, are found by their tag. //! Forgetting removes the snapshot's own file alone. Pruning is in two steps, a run apart: packs that nothing needs are
-//! marked, and go with the first run a day later, so that a writer who has begun before the mark loses nothing.
+//! Snapshots of ours whose backup never came to be, or is no more, are found by their tag. Forgetting removes the snapshot's
+//! own file alone. Pruning is in two steps, a run apart: packs that nothing needs are marked, and go with the first run a day
+//! later, so that a writer who has begun before the mark loses nothing.
 
 use std::collections::BTreeSet;
 
+use jiff::{SignedDuration, Span};
 use rustic_core::{PruneOptions, repofile::SnapshotId};
 
 use super::{Repository, RepositoryError, Snapshot};
+
+/// A pack stays marked so long before it goes: longer than any backup takes that may still want it.
+const MARKED_FOR: SignedDuration = SignedDuration::from_hours(23);
 
 /// What a prune came to, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,7 +70,15 @@ impl Repository {
     /// # Errors
     /// What the place says; then nothing that a snapshot needs is gone.
     pub fn prune(&self, dry_run: bool) -> Result<Pruned, RepositoryError> {
-        let options = PruneOptions::default();
+        self.prune_marked_for(MARKED_FOR, dry_run)
+    }
+
+    /// As [`Self::prune`], with another time for which a pack stays marked before it goes.
+    ///
+    /// # Errors
+    /// As [`Self::prune`].
+    pub fn prune_marked_for(&self, time: SignedDuration, dry_run: bool) -> Result<Pruned, RepositoryError> {
+        let options = PruneOptions::default().keep_delete(Span::new().seconds(time.as_secs()));
         let plan = self
             .rustic
             .prune_plan(&options)
@@ -83,6 +96,13 @@ impl Repository {
         self.rustic
             .prune(&options, plan)
             .map_err(|error| self.fail(&error))?;
-        Ok(pruned)
+        // Writers on other threads log what they could not do.
+        match self.faults.first() {
+            Some(reason) => Err(RepositoryError::Files {
+                place: self.place(),
+                reason,
+            }),
+            None => Ok(pruned),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rustic_core::{Progress, ProgressBars, ProgressType, RusticProgress};
@@ -15,6 +15,7 @@ pub struct Meter(Arc<Count>);
 struct Count {
     done: AtomicU64,
     total: AtomicU64,
+    is_in_parts: AtomicBool,
 }
 
 impl Meter {
@@ -27,12 +28,27 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// What comes now is so many bytes in all, in however many parts.
+    pub(super) fn expect(&self, total: u64) {
+        self.0.done.store(0, Ordering::Relaxed);
+        self.0.total.store(total, Ordering::Relaxed);
+        self.0.is_in_parts.store(true, Ordering::Relaxed);
+    }
+
+    fn is_in_parts(&self) -> bool {
+        self.0.is_in_parts.load(Ordering::Relaxed)
+    }
+}
+
 impl ProgressBars for Meter {
     fn progress(&self, kind: ProgressType, _prefix: &str) -> Progress {
         match kind {
             ProgressType::Bytes => {
-                self.0.done.store(0, Ordering::Relaxed);
-                self.0.total.store(0, Ordering::Relaxed);
+                if !self.is_in_parts() {
+                    self.0.done.store(0, Ordering::Relaxed);
+                    self.0.total.store(0, Ordering::Relaxed);
+                }
                 Progress::new(self.clone())
             }
             ProgressType::Spinner | ProgressType::Counter => Progress::hidden(),
@@ -46,7 +62,9 @@ impl RusticProgress for Meter {
     }
 
     fn set_length(&self, length: u64) {
-        self.0.total.store(length, Ordering::Relaxed);
+        if !self.is_in_parts() {
+            self.0.total.store(length, Ordering::Relaxed);
+        }
     }
 
     fn set_title(&self, _title: &str) {}

@@ -1,25 +1,36 @@
 //! A snapshot becomes a folder again, and is compared with it.
 //!
 //! In come a snapshot and a folder; out goes what was written. After writing, every file's bytes are read again and compared
-//! with the snapshot, and so are kind, mode, owner and target of each entry: rustic_core logs what it could not set and goes
-//! on. What differs in the end is an error that names the first of it.
+//! with the snapshot ([`compare`]), and so are kind, mode, owner and target of each entry: rustic_core logs what it could not
+//! set and goes on. What differs in the end is an error that names the first of it.
+//!
+//! rustic_core plans a restore in memory, some 300 bytes for each piece of a file. So that a million files need no more than a
+//! thousand, it is given a window of them at a time. What spans windows is done here: names of one file, and the folders'
+//! owners, modes and times, which come last since writing into a folder changes it.
+
+mod clear;
+mod compare;
+mod panics;
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustic_core::{
-    IndexedFull, LocalDestination, LsOptions, RestoreOptions,
+    IndexedFullStatus, LocalDestination, LsOptions, RestoreOptions, RestorePlan,
     repofile::{Node, NodeType},
 };
 use velero_model::mover::Written;
 
-use super::{Repository, RepositoryError, Root, error::words, snapshot};
+use self::compare::Different;
+use super::{Repository, RepositoryError, Root, backend::Faults, error::words, files::Files, snapshot};
 
-/// Differences that are named.
-const NAMED: usize = 5;
+/// Entries and pieces of files in a window.
+const WINDOW: usize = 20_000;
 
 /// Where to.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +56,7 @@ impl Repository {
             rustic,
             files,
             faults,
+            meter,
             ..
         } = self;
         let fail = |error: Box<rustic_core::RusticError>| match faults.first() {
@@ -55,46 +67,152 @@ impl Repository {
         let top = rustic.node_from_snapshot_and_path(&file, "").map_err(fail)?;
         let path = format!("{}/", target.folder.display());
         let destination = LocalDestination::new(&path, false, false).map_err(fail)?;
-        let list = LsOptions::default();
         let mut options = RestoreOptions::default()
             .numeric_id(target.with_owners)
-            .no_ownership(!target.with_owners)
-            .delete(target.delete);
+            .no_ownership(!target.with_owners);
         // Zeros of a file become holes. The type has no public name, its field has.
         options.sparse = serde_json::from_value("ByContent".into()).ok();
+        let list = LsOptions::default();
         let nodes = rustic.ls(&top, &list).map_err(fail)?;
-        let plan = rustic
-            .prepare_restore(&options, nodes.clone(), &destination, false)
-            .map_err(fail)?;
-        let (files_written, bytes, unchanged) = (
-            plan.stats.files.restore + plan.stats.files.modify,
-            plan.restore_size,
-            plan.stats.files.unchanged + plan.stats.files.verified,
+        // Where whoever made it did not say, it is not known.
+        meter.expect(
+            file.summary
+                .as_ref()
+                .map_or(0, |summary| summary.total_bytes_processed),
         );
+        if target.delete {
+            clear::clear(target.folder, nodes.clone()).map_err(fail)?;
+        }
+        let work = Work {
+            rustic: &rustic,
+            options,
+            destination: &destination,
+            target,
+            files: &files,
+            faults: &faults,
+        };
+        let mut written = Written::default();
+        let (mut window, mut weight, mut links) = (Vec::new(), 0, Links::default());
+        for item in nodes.clone() {
+            let (path, node) = item.map_err(fail)?;
+            if links.is_another_name(&path, &node) {
+                continue;
+            }
+            weight += 1 + node.content.as_ref().map_or(0, Vec::len);
+            window.push((path, node));
+            if weight >= WINDOW {
+                work.write(&window, &mut written)?;
+                window.clear();
+                weight = 0;
+            }
+        }
+        work.write(&window, &mut written)?;
+        drop(window);
+        links
+            .make(target.folder)
+            .map_err(|error| folder_error(target.folder, &error.to_string()))?;
+        let folders = nodes
+            .clone()
+            .filter(|item| item.as_ref().map_or(true, |(_, node)| node.is_dir()));
         rustic
-            .restore(plan, &options, nodes.clone(), &destination)
+            .restore(RestorePlan::default(), &options, folders, &destination)
             .map_err(fail)?;
         if let Some(root) = root {
             set_root(target, root).map_err(|error| folder_error(target.folder, &error.to_string()))?;
         }
-        let verified = same_bytes(
-            &rustic,
-            options.verify_existing(true),
-            nodes.clone(),
-            &destination,
-            target,
-        )
-        .map_err(|error| match error {
-            Different::Rustic(error) => fail(error),
-            Different::Found(reason) => folder_error(target.folder, &reason),
-        })?;
-        same_entries(nodes, target).map_err(|reason| folder_error(target.folder, &reason))?;
-        Ok(Written {
-            files: files_written,
-            bytes,
-            unchanged,
-            verified,
+        compare::entries(nodes, target).map_err(|reason| folder_error(target.folder, &reason))?;
+        Ok(written)
+    }
+}
+
+/// What all windows are written with.
+struct Work<'a> {
+    rustic: &'a rustic_core::Repository<IndexedFullStatus>,
+    options: RestoreOptions,
+    destination: &'a LocalDestination,
+    target: Target<'a>,
+    files: &'a Arc<dyn Files>,
+    faults: &'a Arc<Faults>,
+}
+
+impl Work<'_> {
+    /// Writes a window and compares its files.
+    fn write(&self, window: &[(PathBuf, Node)], written: &mut Written) -> Result<(), RepositoryError> {
+        let folder = self.target.folder;
+        let fail = |error: Box<rustic_core::RusticError>| match self.faults.first() {
+            Some(_) => RepositoryError::of(self.files, self.faults, &error),
+            None => folder_error(folder, &words(&error)),
+        };
+        let nodes = window.iter().cloned().map(Ok);
+        let plan = self
+            .rustic
+            .prepare_restore(&self.options, nodes, self.destination, false)
+            .map_err(fail)?;
+        let stats = plan.stats.files;
+        written.files += stats.restore + stats.modify;
+        written.bytes += plan.restore_size;
+        written.unchanged += stats.unchanged + stats.verified;
+        // Of folders nothing is set yet: others may still have to be written into them.
+        let nodes = window.iter().filter(|(_, node)| !node.is_dir()).cloned().map(Ok);
+        panics::caught(self.faults, || {
+            self.rustic.restore(plan, &self.options, nodes, self.destination)
         })
+        .map_err(|panic| match self.faults.first() {
+            Some(reason) => RepositoryError::Files {
+                place: self.files.describe(),
+                reason,
+            },
+            None => folder_error(folder, &panic),
+        })?
+        .map_err(fail)?;
+        let same = compare::bytes(self.rustic, self.options, window, self.destination, self.target);
+        written.verified += same.map_err(|error| match error {
+            Different::Rustic(error) => fail(error),
+            Different::Found(reason) => folder_error(folder, &reason),
+        })?;
+        Ok(())
+    }
+}
+
+/// Files with several names: the first is written, the others are made of it.
+#[derive(Default)]
+struct Links {
+    first: HashMap<(u64, u64), PathBuf>,
+    others: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Links {
+    /// Whether an entry is another name of a file that was met before.
+    fn is_another_name(&mut self, path: &Path, node: &Node) -> bool {
+        let meta = &node.meta;
+        let is_linked = matches!(node.node_type, NodeType::File) && meta.links > 1;
+        if !is_linked || meta.device_id == 0 || meta.inode == 0 {
+            return false;
+        }
+        match self.first.get(&(meta.device_id, meta.inode)) {
+            Some(first) => {
+                self.others.push((first.clone(), path.to_owned()));
+                true
+            }
+            None => {
+                self.first.insert((meta.device_id, meta.inode), path.to_owned());
+                false
+            }
+        }
+    }
+
+    fn make(self, folder: &Path) -> io::Result<()> {
+        for (first, other) in self.others {
+            let (first, other) = (folder.join(first), folder.join(other));
+            let file = fs::symlink_metadata(&first)?;
+            match fs::symlink_metadata(&other) {
+                Ok(there) if (there.dev(), there.ino()) == (file.dev(), file.ino()) => continue,
+                Ok(_) => fs::remove_file(&other)?,
+                Err(_) => {}
+            }
+            fs::hard_link(&first, &other)?;
+        }
+        Ok(())
     }
 }
 
@@ -113,97 +231,5 @@ fn set_root(target: Target<'_>, root: Root) -> io::Result<()> {
     }
     // The folder is somebody else's, who has let us in; its mode is theirs.
     let _ = fs::set_permissions(target.folder, set);
-    Ok(())
-}
-
-enum Different {
-    Rustic(Box<rustic_core::RusticError>),
-    Found(String),
-}
-
-/// Reads every file again; gives how many there are.
-fn same_bytes<S: IndexedFull>(
-    rustic: &rustic_core::Repository<S>,
-    options: RestoreOptions,
-    nodes: impl Iterator<Item = rustic_core::RusticResult<(std::path::PathBuf, Node)>>,
-    destination: &LocalDestination,
-    target: Target<'_>,
-) -> Result<u64, Different> {
-    let plan = rustic
-        .prepare_restore(&options.delete(false), nodes, destination, true)
-        .map_err(Different::Rustic)?;
-    let files = plan.stats.files;
-    if files.restore > 0 || files.modify > 0 {
-        return Err(Different::Found(format!(
-            "{} of {} files in {} are not as in the snapshot after they were written",
-            files.restore + files.modify,
-            files.restore + files.modify + files.verified + files.unchanged,
-            target.folder.display()
-        )));
-    }
-    Ok(files.verified + files.unchanged)
-}
-
-/// Compares what each entry is, not its bytes.
-fn same_entries(
-    nodes: impl Iterator<Item = rustic_core::RusticResult<(std::path::PathBuf, Node)>>,
-    target: Target<'_>,
-) -> Result<(), String> {
-    let (mut count, mut named) = (0_u64, Vec::new());
-    for item in nodes {
-        let (path, node) = item.map_err(|error| words(&error))?;
-        if let Err(why) = same_entry(&target.folder.join(&path), &node, target) {
-            count += 1;
-            if named.len() < NAMED {
-                named.push(format!("{}: {why}", path.display()));
-            }
-        }
-    }
-    if count == 0 {
-        return Ok(());
-    }
-    Err(format!(
-        "{count} entries are not as in the snapshot: {}{}",
-        named.join("; "),
-        if count > named.len() as u64 { "; ..." } else { "" }
-    ))
-}
-
-fn same_entry(path: &Path, node: &Node, target: Target<'_>) -> Result<(), String> {
-    let there = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
-    let kind = there.file_type();
-    let is_same_kind = match &node.node_type {
-        NodeType::File => kind.is_file(),
-        NodeType::Dir => kind.is_dir(),
-        NodeType::Symlink { .. } => kind.is_symlink(),
-        _ => !kind.is_file() && !kind.is_dir() && !kind.is_symlink(),
-    };
-    if !is_same_kind {
-        return Err("it is of another kind".to_owned());
-    }
-    if let NodeType::Symlink { .. } = &node.node_type {
-        let to = fs::read_link(path).map_err(|error| error.to_string())?;
-        if to != node.node_type.to_link() {
-            return Err("it points elsewhere".to_owned());
-        }
-    } else if let Some(mode) = node.meta.mode
-        && (mode ^ there.mode()) & 0o777 != 0
-    {
-        return Err(format!(
-            "mode {:o} instead of {:o}",
-            there.mode() & 0o777,
-            mode & 0o777
-        ));
-    }
-    if target.with_owners
-        && let (Some(uid), Some(gid)) = (node.meta.uid, node.meta.gid)
-        && (uid, gid) != (there.uid(), there.gid())
-    {
-        return Err(format!(
-            "owner {}:{} instead of {uid}:{gid}",
-            there.uid(),
-            there.gid()
-        ));
-    }
     Ok(())
 }
