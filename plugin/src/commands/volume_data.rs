@@ -73,7 +73,12 @@ pub(super) async fn of_backup(
             Err(failure) => return Err(failure),
         }
     }
-    let moves::Plan { moves, left, hooks } = planned;
+    let moves::Plan {
+        moves,
+        left,
+        hooks,
+        warnings,
+    } = planned;
     if !moves.is_empty() {
         view::say(&format!(
             "volumes: {} to read by movers of image {}",
@@ -85,6 +90,7 @@ pub(super) async fn of_backup(
         moves,
         left,
         hooks,
+        warnings,
         crew: crew(session, api, place, &wanted.movers, password, wanted.in_flight).await?,
     }))
 }

@@ -267,7 +267,11 @@ fn where_root_is_forbidden_movers_are_the_application(
         Ok(folder.join("ready").exists())
     })?;
     let ran = plugin.run(["create", "vault", "-n", vault.name(), image])?;
-    with_state(ran, node, vault.name())?;
+    ensure!(
+        !with_state(ran, node, vault.name())?
+            .stderr
+            .contains("names no runAsUser")
+    );
     cluster.kubectl_ok(&["delete", "namespace", vault.name(), "--timeout=60s"])?;
     cluster.kubectl_ok(&["delete", "pv", &format!("{vault}-data")])?;
     let fresh = node.folder().join("fresh-vault");
@@ -589,6 +593,7 @@ fn looked_after(
         .run(["verify", "b2", "--read-data"])?
         .exits(1)
         .stdout_has("damage: claim ")
+        .stdout_has("the damage hurts the data of backup b2")
         .stdout_has("backup b2 is damaged");
     let snapshots = repository.join("snapshots");
     for snapshot in fs::read_dir(&snapshots)? {

@@ -49,6 +49,8 @@ pub struct Volumes {
     pub left: Vec<VolumeOutcome>,
     /// Hooks of pods in scope.
     pub hooks: Vec<PodHooks>,
+    /// What somebody should know of them.
+    pub warnings: Vec<String>,
     /// The movers.
     pub crew: Crew,
 }
@@ -83,6 +85,7 @@ pub(super) async fn run(stage: &Stage<'_>, volumes: &Volumes) -> Moved {
             data: !volumes.moves.is_empty() || !volumes.left.is_empty(),
             items: volumes.left.clone(),
         },
+        warnings: volumes.warnings.clone(),
         ..Moved::default()
     };
     let total = volumes.moves.len();

@@ -114,7 +114,7 @@ impl Crew {
 }
 
 /// Whether Pod Security forbids root in a namespace; where that is not known it is tried.
-async fn is_restricted(api: &ApiClient, namespace: &str) -> bool {
+pub(crate) async fn is_restricted(api: &ApiClient, namespace: &str) -> bool {
     let found = api.get(&format!("/api/v1/namespaces/{namespace}")).await;
     let namespace: Value = match found {
         Ok(Some(body)) => serde_json::from_slice(&body).unwrap_or_default(),

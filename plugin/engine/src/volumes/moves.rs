@@ -19,7 +19,10 @@ use serde_json::Value;
 use velero_model::{item::Head, outcome::VolumeOutcome};
 
 use super::{Within, kind, look};
-use crate::api::{ApiClient, ApiError};
+use crate::{
+    api::{ApiClient, ApiError},
+    mover::crew::is_restricted,
+};
 
 /// Which volumes are meant where nobody says anything about one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +92,8 @@ pub struct Plan {
     pub left: Vec<VolumeOutcome>,
     /// Hooks of pods that run.
     pub hooks: Vec<PodHooks>,
+    /// What somebody should know beforehand.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -193,7 +198,13 @@ pub async fn plan(
     if !moves.is_empty() {
         identify(api, within, &mut moves).await?;
     }
-    Ok(Plan { moves, left, hooks })
+    let warnings = what_pod_security_forbids(api, &moves).await;
+    Ok(Plan {
+        moves,
+        left,
+        hooks,
+        warnings,
+    })
 }
 
 /// What becomes of a volume.
@@ -316,6 +327,33 @@ impl Surroundings {
                 .and_then(|name| self.persistent_volumes.get(name)),
         }
     }
+}
+
+/// Where root is forbidden a mover is the application's user; who that is must be known.
+async fn what_pod_security_forbids(api: &ApiClient, moves: &[Move]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut restricted = BTreeMap::new();
+    for found in moves
+        .iter()
+        .filter(|found| found.security_context["runAsUser"].is_null())
+    {
+        let is_restricted = match restricted.get(&found.namespace) {
+            Some(known) => *known,
+            None => {
+                let known = is_restricted(api, &found.namespace).await;
+                restricted.insert(found.namespace.clone(), known);
+                known
+            }
+        };
+        if is_restricted {
+            warnings.push(format!(
+                "claim {}/{}: Pod Security forbids root there, and pod {} names no runAsUser: its mover runs as the user of our \
+                 image and reads what that may read",
+                found.namespace, found.claim, found.pod
+            ));
+        }
+    }
+    warnings
 }
 
 /// Whether a pod's annotations may be about hooks.

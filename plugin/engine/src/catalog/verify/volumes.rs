@@ -4,14 +4,17 @@
 //! a snapshot's file is there is seen without a password. With one, everything that the snapshot needs is looked up, and
 //! read, decrypted and hashed as deep as was asked for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::runtime::Handle;
 
 use super::{Finding, Level};
 use crate::{
     catalog::{CatalogError, ClaimSnapshots, claim_snapshots::key_of_snapshot},
-    repository::{BucketFiles, Depth, Files, Lock, Mode, Repository, RepositoryError, blocking},
+    repository::{BucketFiles, Depth, Files, Lock, Mode, Repository, RepositoryError, Snapshot, blocking},
     storage::Bucket,
 };
 
@@ -58,6 +61,7 @@ pub async fn read_volumes(
         let (handle, password) = (Handle::current(), password.to_owned());
         let mut repository = blocking(move || Repository::open(files, &password, &handle)).await?;
         let lock = Lock::take(&repository, Mode::Shared).await?;
+        let mut packs = BTreeSet::new();
         for (claim, id) in claims {
             let wanted = id.to_owned();
             let looked = blocking(move || {
@@ -68,7 +72,10 @@ pub async fn read_volumes(
             repository = looked.0;
             let what = format!("claim {namespace}/{claim}");
             let problems = match looked.1 {
-                Ok(found) => found.errors,
+                Ok(found) => {
+                    packs.extend(found.packs);
+                    found.errors
+                }
                 Err(RepositoryError::Files { place, reason }) => {
                     // What the place refuses is no damage.
                     let _ = lock.release().await;
@@ -83,7 +90,36 @@ pub async fn read_volumes(
                 problem: format!("its data: {problem}"),
             }));
         }
+        if !packs.is_empty() {
+            let hurt = blocking(move || repository.hurt_by(&packs)).await;
+            findings.push(Finding {
+                level: Level::Note,
+                what: format!("restic/{namespace}"),
+                problem: match hurt {
+                    Ok(hurt) => format!(
+                        "the damage hurts the data of {}; what other backups have there is not concerned",
+                        backups(&hurt)
+                    ),
+                    Err(error) => format!("whom else the damage hurts cannot be told: {error}"),
+                },
+            });
+        }
         lock.release().await?;
     }
     Ok(findings)
+}
+
+/// The backups of snapshots, by name.
+fn backups(snapshots: &[Snapshot]) -> String {
+    let names: BTreeSet<&str> = snapshots
+        .iter()
+        .map(|snapshot| {
+            snapshot
+                .tags
+                .get("backup")
+                .map_or(snapshot.id.as_str(), String::as_str)
+        })
+        .collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    format!("backup {}", names.join(", "))
 }
