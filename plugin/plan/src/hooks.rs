@@ -130,6 +130,32 @@ impl HookedPod {
     }
 }
 
+/// A hook by annotations, of which `value` gives the one of a key; `None` where there is no command.
+fn of_annotations<'a>(
+    pod: &HookedPod,
+    value: &dyn Fn(&str) -> &'a str,
+    by_default: OnError,
+    timeout_key: &str,
+) -> Option<Read> {
+    let command = value("command");
+    if command.is_empty() {
+        return None;
+    }
+    let mut warnings = Vec::new();
+    let on_error = on_error(value("on-error"), by_default, &mut warnings);
+    let timeout = time(timeout_key, value(timeout_key), TIMEOUT, &mut warnings);
+    Some(Read {
+        hook: pod.container(value("container")).map(|container| Hook {
+            container,
+            command: words(command),
+            on_error,
+            timeout,
+        }),
+        on_error,
+        warnings,
+    })
+}
+
 /// `Fail` or `Continue`; what is neither is the given one, and a warning.
 fn on_error(word: &str, by_default: OnError, warnings: &mut Vec<String>) -> OnError {
     match word {

@@ -2,17 +2,17 @@
 //!
 //! Keys without a phase mean before; an unknown word about errors means `Fail`, an unreadable time means 30 seconds.
 
-use super::{Hook, HookedPod, OnError, Phase, Read, Spec, TIMEOUT, on_error, time, words};
+use super::{HookedPod, OnError, Phase, Read, Spec, of_annotations};
 
 /// The hooks of a phase, in their order: what the pod says itself, else what the spec says.
 pub fn of_backup(pod: &HookedPod, spec: Option<&Spec>, phase: Phase) -> Vec<Read> {
-    match of_annotations(pod, phase) {
+    match by_annotations(pod, phase) {
         Some(hook) => vec![hook],
         None => spec.map(|spec| spec.of_backup(pod, phase)).unwrap_or_default(),
     }
 }
 
-fn of_annotations(pod: &HookedPod, phase: Phase) -> Option<Read> {
+fn by_annotations(pod: &HookedPod, phase: Phase) -> Option<Read> {
     let value = |key: &str| -> &str {
         let of = |prefix: &str| {
             pod.annotations
@@ -24,23 +24,7 @@ fn of_annotations(pod: &HookedPod, phase: Phase) -> Option<Read> {
         };
         found.map(String::as_str).unwrap_or_default()
     };
-    let command = value("command");
-    if command.is_empty() {
-        return None;
-    }
-    let mut warnings = Vec::new();
-    let on_error = on_error(value("on-error"), OnError::Fail, &mut warnings);
-    let timeout = time("timeout", value("timeout"), TIMEOUT, &mut warnings);
-    Some(Read {
-        hook: pod.container(value("container")).map(|container| Hook {
-            container,
-            command: words(command),
-            on_error,
-            timeout,
-        }),
-        on_error,
-        warnings,
-    })
+    of_annotations(pod, &value, OnError::Fail, "timeout")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Hook, HookedPod, OnError, Read, Spec, TIMEOUT, on_error, time, words};
+use super::{HookedPod, OnError, Read, Spec, of_annotations, time, words};
 
 /// Longest wait for a container where nobody says one; Velero would wait for ever.
 pub(super) const WAIT: Duration = Duration::from_mins(10);
@@ -25,36 +25,21 @@ pub struct AfterRestore {
 
 /// The commands for a pod in their order: what it says itself, else what the spec says.
 pub fn after_restore(pod: &HookedPod, spec: Option<&Spec>) -> Vec<AfterRestore> {
-    match of_annotations(pod) {
+    match by_annotations(pod) {
         Some(hook) => vec![hook],
         None => spec.map(|spec| spec.after_restore(pod)).unwrap_or_default(),
     }
 }
 
-fn of_annotations(pod: &HookedPod) -> Option<AfterRestore> {
+fn by_annotations(pod: &HookedPod) -> Option<AfterRestore> {
     let value = |key: &str| {
         let found = pod.annotations.get(&format!("post.hook.restore.velero.io/{key}"));
         found.map(String::as_str).unwrap_or_default()
     };
-    let command = value("command");
-    if command.is_empty() {
-        return None;
-    }
-    let mut warnings = Vec::new();
-    let on_error = on_error(value("on-error"), OnError::Continue, &mut warnings);
-    let timeout = time("exec-timeout", value("exec-timeout"), TIMEOUT, &mut warnings);
-    let wait = time("wait-timeout", value("wait-timeout"), WAIT, &mut warnings);
+    let mut read = of_annotations(pod, &value, OnError::Continue, "exec-timeout")?;
+    let wait = time("wait-timeout", value("wait-timeout"), WAIT, &mut read.warnings);
     Some(AfterRestore {
-        read: Read {
-            hook: pod.container(value("container")).map(|container| Hook {
-                container,
-                command: words(command),
-                on_error,
-                timeout,
-            }),
-            on_error,
-            warnings,
-        },
+        read,
         wait,
         when_ready: matches!(
             value("wait-for-ready"),
@@ -93,6 +78,7 @@ fn init_of_annotations(pod: &HookedPod) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TIMEOUT;
     use super::*;
 
     fn pod(annotations: &[(&str, &str)]) -> HookedPod {
