@@ -11,7 +11,7 @@ pub(crate) struct PodFlags {
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
 
-    /// Secret with credentials to pull that image, in namespace kubectl-backup.
+    /// Secret with credentials to pull that image: in namespace kubectl-backup, for movers in that of each claim.
     #[arg(long, value_name = "NAME")]
     pub(crate) image_pull_secret: Option<String>,
 

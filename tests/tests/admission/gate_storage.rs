@@ -388,6 +388,49 @@ fn retain_outlives_expiry_and_the_ticket_leads_back() -> Result<()> {
 }
 
 #[test]
+fn a_last_backup_is_not_called_whole_without_the_data_that_pods_opt_in() -> Result<()> {
+    let story = Story::begin(Store::shared_versitygw()?)?;
+    let ours = Cluster::start()?;
+    story.kubeconfig(&std::fs::read_to_string(ours.kubeconfig())?)?;
+    let shop = ours.namespace()?;
+    ours.create(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data", "namespace": shop.name() },
+        "spec": { "accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": { "requests": { "storage": "1Gi" } } },
+    }))?;
+    ours.create(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "db", "namespace": shop.name(), "annotations": { "backup.velero.io/backup-volumes": "data" } },
+        "spec": {
+            "containers": [{ "name": "c", "image": "x", "volumeMounts": [{ "name": "data", "mountPath": "/data" }] }],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }],
+        },
+    }))?;
+    story.back_up(&ours, "one", &[])?;
+    story.protect()?.ok();
+    story
+        .cluster_command(&["retain", "prod", "--for", "90d", "--final-backup"])?
+        .ok();
+    let work = story.delete()?;
+    story
+        .job(&work)?
+        .ok()
+        .stderr_has("Blocked (FinalBackupFailed)")
+        .stderr_has(&format!("opt in the data of 1 claims, such as {shop}/data"));
+    ensure!(story.is_there()?);
+    ours.kubectl_ok(&[
+        "delete",
+        "pod",
+        "db",
+        "-n",
+        shop.name(),
+        "--force",
+        "--grace-period=0",
+    ])?;
+    story.again(&work)?.ok().stderr_has("Retained (StorageRetained)");
+    story.site.cluster.wait_until_gone(&story.path)
+}
+
+#[test]
 fn a_last_backup_comes_first_or_nothing_happens() -> Result<()> {
     let story = Story::begin(Store::shared_versitygw()?)?;
     story.kubeconfig(

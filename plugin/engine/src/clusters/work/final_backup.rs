@@ -5,18 +5,23 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use backup_plan::scope::Scope;
+use backup_plan::{kinds, scope::Scope};
 use velero_model::{
     api::storage_work::{FinalBackupReport, WorkPhase, reason, work_name},
     name::BackupName,
     phase::Phase,
 };
 
-use super::{Place, Stop, Worker, account::Account};
+use super::{Place, Stop, Worker, account::Account, stop::of_workload};
 use crate::clusters::Workload;
 use crate::{
+    api::ApiClient,
     backup::{self, BackupRequest},
     catalog::{self, CatalogError, verify},
+    volumes::{
+        Within,
+        moves::{self, OptIn},
+    },
 };
 
 /// Backups that are tried under names of their own before somebody has to look.
@@ -58,6 +63,7 @@ pub(super) async fn take(
             ));
         }
     };
+    data_is_not_at_stake(api).await?;
     let request = BackupRequest {
         name: name.clone(),
         scope: Scope::default(),
@@ -73,7 +79,7 @@ pub(super) async fn take(
         storage_location: "default".to_owned(),
         tool_version: worker.tool_version.to_owned(),
         lists_in_flight: LISTS_IN_FLIGHT,
-        // Its account may not start movers in a cluster that is going.
+        // What pods opt in was looked for before.
         volumes: None,
         velero_spec: serde_json::Map::new(),
     };
@@ -101,6 +107,36 @@ pub(super) async fn take(
     } else {
         Err(damaged(&name))
     }
+}
+
+/// A last backup has manifests alone: where pods opt in volumes, it would be called whole and be without their data.
+async fn data_is_not_at_stake(api: &ApiClient) -> Result<(), Stop> {
+    let discovery = api.discover().await.map_err(|error| of_workload(&error))?;
+    let kinds = kinds::choose(&discovery.kinds).taken;
+    let filter = Scope::default()
+        .resolve(&kinds)
+        .map_err(|error| Stop::failed(reason::FINAL_BACKUP_FAILED, error.to_string()))?;
+    let wish = moves::Wish {
+        opt_in: OptIn::Listed,
+        hooks: None,
+        policies: None,
+    };
+    let planned = moves::plan(api, &filter, &Within::Everywhere, wish)
+        .await
+        .map_err(|error| of_workload(&error))?;
+    let Some(first) = planned.moves.first() else {
+        return Ok(());
+    };
+    Err(Stop::blocked(
+        reason::FINAL_BACKUP_FAILED,
+        format!(
+            "pods of the cluster opt in the data of {} claims, such as {}/{}, which a last backup from here does not read. Take one \
+             with `kubectl backup create` in that cluster, into this location, and choose without a last backup",
+            planned.moves.len(),
+            first.namespace,
+            first.claim
+        ),
+    ))
 }
 
 /// What earlier runs have left.
