@@ -21,7 +21,7 @@ pub use self::{
 use crate::{
     api::{ApiClient, ApiError, PatchKind, object_path},
     lifecycle::shipped::retention_name,
-    location::{Location, LocationError, in_cluster},
+    location::{Location, LocationError, in_cluster, password},
 };
 
 /// Where everything of ours lives in a cluster.
@@ -183,6 +183,23 @@ impl<'a> Schedules<'a> {
                 )
             })
             .collect())
+    }
+
+    /// Passwords of volume repositories that lie in the cluster, by the places that they are for.
+    ///
+    /// # Errors
+    /// As [`Self::cron_job`].
+    pub async fn repository_passwords(&self) -> Result<Vec<Repository>, ApiError> {
+        let secrets = self.list(kind("", "secrets", "Secret", true), "").await?;
+        let read = |secret: &Value| {
+            Some(Repository {
+                place: secret["metadata"]["annotations"][password::PLACE]
+                    .as_str()?
+                    .to_owned(),
+                password: password::from_secret(secret)?,
+            })
+        };
+        Ok(secrets.iter().filter_map(read).collect())
     }
 
     async fn list(&self, kind: ApiKind, selector: &str) -> Result<Vec<Value>, ApiError> {

@@ -25,7 +25,7 @@ use backup_engine::{
         },
     },
     location::{self, Location},
-    schedule::{NAMESPACE, Schedules},
+    schedule::{NAMESPACE, Repository, Schedules},
     storage::Bucket,
     velero::{Kind, Velero, choice},
 };
@@ -33,7 +33,7 @@ use backup_plan::{disposition::Settings, velero_release::Owner};
 use serde_json::json;
 use velero_model::{api_object::Run, name::BackupName};
 
-use super::delete;
+use super::{delete, repository_password};
 use crate::{
     arguments::{global::OutputFormat, lifecycle::StorageWord},
     exit::{Exit, Failure},
@@ -75,6 +75,9 @@ pub(crate) async fn run(session: &Session, storage: Option<StorageWord>) -> Resu
     let storage = choose(session, storage, &held).await?;
     if storage == StorageWord::Delete {
         confirm(session, &identity, &held).await?;
+    }
+    if storage != StorageWord::Delete && installed.has_namespace {
+        session.unless_interrupted(keep_passwords(session, &api)).await?;
     }
     let removal = Removal::new(&api, session.common.timeout.unwrap_or(PATIENCE));
     let stopped = removal.stop().await?;
@@ -124,6 +127,19 @@ pub(crate) async fn run(session: &Session, storage: Option<StorageWord>) -> Resu
     say_of_velero(&seen, is_ours);
     let places: Vec<&str> = held.iter().map(|held| held.place.as_str()).collect();
     show(session.common.output, storage, &removed, &places, deleted)
+}
+
+/// Data that is kept must be readable afterwards: passwords that lie in our namespace go with it.
+async fn keep_passwords(session: &Session, api: &ApiClient) -> Result<(), Failure> {
+    for Repository { place, password } in Schedules::new(api).repository_passwords().await? {
+        if let Some(file) = repository_password::keep_copy(session, &place, &password)? {
+            view::say(&format!(
+                "the password of the volume repositories at {place} is kept in {}, since its Secret goes",
+                file.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What becomes of a Velero that is not ours, and of kinds that another one uses.

@@ -16,7 +16,7 @@ use backup_engine::{
     api::{ApiClient, PatchKind},
     jobs::RUN_LABEL,
     location::{
-        password::{from_secret, place_id, secret, secret_path},
+        password::{from_secret, place_id, secret, secret_name, secret_path},
         redacted::Redacted,
     },
     repository::{BucketFiles, Files, Repository, RepositoryError, blocking, new_password},
@@ -229,6 +229,26 @@ fn make(session: &Session, place: &str) -> Result<(Redacted, PathBuf), Failure> 
     let password = new_password();
     keep(&file, &password).map_err(|source| local(&file, source))?;
     Ok((Redacted::new(password), file))
+}
+
+/// Keeps a password for this user, who has none of that place yet; gives the file.
+pub(super) fn keep_copy(
+    session: &Session,
+    place: &str,
+    password: &Redacted,
+) -> Result<Option<PathBuf>, Failure> {
+    if own(session, place)?.is_some() {
+        return Ok(None);
+    }
+    let Some(file) = own_file(session, place) else {
+        return Err(Failure::Refused(format!(
+            "the password of the volume repositories at {place} has to be kept, and neither HOME nor XDG_CONFIG_HOME is set; copy \
+             Secret {} somewhere and set one of them",
+            secret_name(place)
+        )));
+    };
+    keep(&file, password.reveal()).map_err(|source| local(&file, source))?;
+    Ok(Some(file))
 }
 
 fn keep(file: &Path, password: &str) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! so nothing is waited for; with pods it is in `running`.
 
 use anyhow::{Context, Result, ensure};
+use backup_engine::location::{password, redacted::Redacted};
 use backup_tests::cluster::Cluster;
 use backup_tests::cluster_api::{self, Workload};
 use backup_tests::plugin::Plugin;
@@ -199,7 +200,22 @@ fn half_an_installation_goes_on_or_goes_away() -> Result<()> {
         cluster.kubectl_ok(&["delete", words[0], words[1]])?;
     }
     cluster.kubectl_ok(&["delete", "deployment", "backup-webhook", "-n", "kubectl-backup"])?;
-    plugin.run(["disable", "--backup-storage=Retain"])?.ok();
+    // What opens the data that is kept goes with our namespace, and is kept by whoever removes it.
+    let place = "s3://bucket/prefix at https://s3.local";
+    cluster.create(password::secret(place, &Redacted::new("hunter2")))?;
+    plugin
+        .run(["disable", "--backup-storage=Retain"])?
+        .ok()
+        .stderr_has("is kept in")
+        .nowhere_has("hunter2");
+    let file = format!(
+        ".config/kubectl-backup/repository-passwords/{}",
+        password::place_id(place)
+    );
+    assert_eq!(
+        std::fs::read_to_string(plugin.home().join(file))?.trim(),
+        "hunter2"
+    );
     nothing_is_left(&cluster)
 }
 

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::{backup_storage_location::base64, redacted::Redacted};
 use crate::schedule::{NAMESPACE, objects::APP};
 
+/// Annotation of the Secret: the place of the location.
+pub const PLACE: &str = "kubectl-backup.io/place";
+
 /// Key of the Secret.
 const KEY: &str = "password";
 
@@ -39,7 +42,7 @@ pub fn secret(place: &str, password: &Redacted) -> Value {
         "metadata": {
             "name": secret_name(place), "namespace": NAMESPACE,
             "labels": { APP.0: APP.1 },
-            "annotations": { "kubectl-backup.io/place": place },
+            "annotations": { PLACE: place },
         },
         "stringData": { KEY: password.reveal() },
     })
