@@ -12,6 +12,7 @@ mod storage;
 mod velero_install;
 mod velero_node;
 mod velero_owned;
+mod volume_faults;
 mod volumes;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

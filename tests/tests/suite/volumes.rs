@@ -13,7 +13,7 @@ use backup_tests::zoo;
 use serde_json::{Value, json};
 
 /// A claim whose volume is a folder of the node, and a pod that has it mounted and opted in.
-fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
+pub(super) fn application(node: &Node, namespace: &str, name: &str) -> Result<()> {
     let cluster = node.cluster();
     let folder = node.folder().join(format!("{namespace}-{name}"));
     fs::create_dir_all(&folder)?;
@@ -43,7 +43,7 @@ fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn persistent_volume(cluster: &Cluster, namespace: &str, name: &str, folder: &str) -> Result<()> {
+pub(super) fn persistent_volume(cluster: &Cluster, namespace: &str, name: &str, folder: &str) -> Result<()> {
     cluster.create(json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": { "name": format!("{namespace}-{name}") },
@@ -74,7 +74,7 @@ fn pod(namespace: &str, name: &str) -> Value {
     })
 }
 
-fn no_mover_is_left(cluster: &Cluster) -> Result<()> {
+pub(super) fn no_mover_is_left(cluster: &Cluster) -> Result<()> {
     cluster.wait_until("movers to be gone", |cluster| {
         let left = cluster.kubectl_ok(&[
             "get",
@@ -89,7 +89,7 @@ fn no_mover_is_left(cluster: &Cluster) -> Result<()> {
     })
 }
 
-fn with_state(ran: Ran, node: &Node, namespace: &str) -> Result<Ran> {
+pub(super) fn with_state(ran: Ran, node: &Node, namespace: &str) -> Result<Ran> {
     ensure!(ran.code == 0, "{ran}\n{}", node.state_of(namespace));
     Ok(ran)
 }
