@@ -33,6 +33,7 @@ pub const BUSYBOX: &str = "localhost/busybox:1";
 /// A control plane with one node. Dropping it ends all its pods.
 pub struct Node {
     // Dropped in this order: who starts containers, then the API server, then whatever still runs.
+    machine: Mutex<Vec<Server>>,
     servers: Mutex<Vec<Server>>,
     cluster: Cluster,
     room: Arc<Room>,
@@ -73,11 +74,14 @@ impl Node {
             .start()?;
         let servers = vec![
             kubelet::start_scheduler(&room, cluster.kubeconfig())?,
-            kubelet::start_kubelet(&room, folder.path(), cluster.kubeconfig())?,
             kubelet::start_proxy(&room, cluster.kubeconfig())?,
+        ];
+        let machine = vec![
+            kubelet::start_kubelet(&room, folder.path(), cluster.kubeconfig())?,
             containerd,
         ];
         let node = Self {
+            machine: Mutex::new(machine),
             servers: Mutex::new(servers),
             cluster,
             room,
@@ -137,6 +141,21 @@ impl Node {
         Ok(format!("{NODE_ADDRESS}:{port}"))
     }
 
+    /// The machine goes down as in a power cut, with all its pods, and comes up again; the control plane stays.
+    pub fn restart(&self) -> Result<()> {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.clear();
+        self.room.kill_pods()?;
+        let folder = self.folder.path();
+        let containerd = container_runtime::start(&self.room, folder)?;
+        *machine = vec![
+            kubelet::start_kubelet(&self.room, folder, self.cluster.kubeconfig())?,
+            containerd,
+        ];
+        drop(machine);
+        self.wait_until_ready()
+    }
+
     /// Runs a program of this machine where the node is, with its network, mounts and processes.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<Output> {
         self.room.run(program, arguments)
@@ -185,8 +204,12 @@ impl Node {
             }))
         });
         if let Err(error) = ready {
-            let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-            let tails: Vec<String> = servers.iter().map(Server::log_tail).collect();
+            let locked = [&self.machine, &self.servers]
+                .map(|servers| servers.lock().unwrap_or_else(PoisonError::into_inner));
+            let tails: Vec<String> = locked
+                .iter()
+                .flat_map(|servers| servers.iter().map(Server::log_tail))
+                .collect();
             bail!("{error:#}\n{}", tails.join("\n"));
         }
         Ok(())

@@ -46,8 +46,9 @@ pub use self::{
 /// Biggest pack that is aimed at, in bytes: what a writer holds in memory several times over. It is restic's.
 const LARGEST_PACK: u64 = 16 << 20;
 
-/// Looks for the key of a repository whose maker is at it, before it is given up.
-const KEY_LOOKS: u32 = 40;
+/// Looks for the key of a repository whose maker is at it, before it is given up: a pod may get a tenth of a processor, and
+/// the key takes it half a second of a whole one, more than once.
+const KEY_LOOKS: u32 = 120;
 
 /// Between two of them.
 const KEY_LOOK: Duration = Duration::from_millis(500);
@@ -163,6 +164,14 @@ impl Repository {
         let rustic = match unopened.init(&master, &KeyOptions::default(), &options) {
             Ok(rustic) => rustic,
             Err(_) if faults.was_beaten() => return Ok(None),
+            // It looks once more itself, and somebody may have made it since we did.
+            Err(_)
+                if handle
+                    .block_on(files.read("config"))
+                    .is_ok_and(|config| config.is_some()) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(fail(&error)),
         };
         rustic

@@ -19,7 +19,7 @@ pub(super) const PAUSE: &str = "localhost/pause:1";
 /// The container runtime, answering.
 pub(super) fn start(room: &Room, folder: &Path) -> Result<Server> {
     let networks = folder.join("networks");
-    std::fs::create_dir(&networks)?;
+    std::fs::create_dir_all(&networks)?;
     let network = json!({
         "cniVersion": "0.4.0",
         "name": "pods",

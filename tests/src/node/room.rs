@@ -139,6 +139,21 @@ impl Room {
         Ok(process::spawn(command)?.wait_with_output()?)
     }
 
+    /// Kills all pods and whoever watches over them.
+    pub(super) fn kill_pods(&self) -> Result<()> {
+        // Whoever watches first, since they would tell; and again until none is left, since they fork.
+        const SCRIPT: &str = "for _ in $(seq 200); do left=; for process in /proc/[0-9]*; do \
+             if grep -q containerd-shim \"$process/comm\" 2>/dev/null || grep -q \"$1\" \"$process/cgroup\" 2>/dev/null; then \
+             kill -KILL \"${process#/proc/}\" 2>/dev/null && left=1; fi; done; [ -z \"$left\" ] && exit; sleep 0.05; done; exit 1";
+        let output = self.run("sh", &["-c", SCRIPT, "sh", &self.cgroup])?;
+        ensure!(
+            output.status.success(),
+            "pods of the node cannot be killed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
     /// Starts a server in the room; `log` is its name.
     pub(super) fn start(&self, name: &str, command: Command) -> Result<Server> {
         Server::start(name, command, &self.folder.join(format!("{name}.log")))

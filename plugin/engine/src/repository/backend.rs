@@ -177,6 +177,13 @@ impl ReadBackend for Backend {
 
 impl WriteBackend for Backend {
     fn write_bytes(&self, kind: FileType, id: &Id, _cacheable: bool, content: BytesList) -> RusticResult<()> {
+        // Nothing comes of it any more, and every further write would be tried as long as the first.
+        if self.faults.first().is_some() {
+            return Err(RusticError::new(
+                ErrorKind::Backend,
+                "an earlier write has failed",
+            ));
+        }
         let name = name(kind, id);
         let body = match <[Bytes; 1]>::try_from(content.into_vec()) {
             Ok([one]) => one,
