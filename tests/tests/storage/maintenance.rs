@@ -308,6 +308,10 @@ fn a_maintenance_that_is_killed_blocks_nobody_and_loses_nothing() -> Result<()> 
     let place = store.path();
     // Written where they really lie; the plugin sees them through S3.
     let last = to_be_pruned(&runtime, &files(&place), &folder)?;
+    // A snapshot whose backup is not there would be an orphan, and go.
+    let backup = place.join("backups/last");
+    fs::create_dir_all(&backup)?;
+    fs::write(backup.join("velero-backup.json"), "{}")?;
     let slow = store
         .location_url()
         .replace(&endpoint, &format!("http://{}", meter.address()));
