@@ -13,6 +13,7 @@ mod storage;
 mod velero_install;
 mod velero_node;
 mod velero_owned;
+mod volume_care;
 mod volume_faults;
 mod volume_hooks;
 mod volumes;
