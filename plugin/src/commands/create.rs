@@ -336,7 +336,7 @@ mod tests {
         });
         assert_eq!(
             claims(&outcome).as_deref(),
-            Some("1 with data, 2.0KiB, of which 1.0KiB were new in the repositories")
+            Some("1 with data, 2KiB, of which 1KiB were new in the repositories")
         );
     }
 
