@@ -126,7 +126,7 @@ fn a_pod_reaches_a_server_of_the_test() -> Result<()> {
         std::io::Read::read(&mut connection, &mut [0; 4096])?;
         Ok(())
     });
-    let said = cluster.kubectl_ok(&[
+    cluster.kubectl_ok(&[
         "run",
         "client",
         "-n",
@@ -134,15 +134,21 @@ fn a_pod_reaches_a_server_of_the_test() -> Result<()> {
         &format!("--image={BUSYBOX}"),
         "--restart=Never",
         "--quiet",
-        "--attach",
-        "--rm",
         "--",
         "wget",
         "-q",
         "-O-",
         &format!("http://{address}/"),
-    ]);
-    let said = said.with_context(|| node.state_of(namespace.name()))?;
+    ])?;
+    // Not attached: a pod that has ended before says nothing any more.
+    let path = format!("/api/v1/namespaces/{namespace}/pods/client");
+    cluster
+        .wait_until("the pod to have asked", |cluster| {
+            let pod = cluster.get(&path)?.context("no pod")?;
+            Ok(pod["status"]["phase"] == "Succeeded")
+        })
+        .with_context(|| node.state_of(namespace.name()))?;
+    let said = cluster.kubectl_ok(&["logs", "client", "-n", namespace.name()])?;
     assert!(said.contains("hello"), "{said}");
     answered
         .join()
