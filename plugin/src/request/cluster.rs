@@ -2,10 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use backup_engine::{
-    clusters::Wish,
-    location::{LocationError, url},
-};
+use backup_engine::{clusters::Wish, location::LocationError};
 use backup_plan::disposition::{Kind, Settings};
 use velero_model::{
     api::{BackupStorage, WhenLocked},
@@ -165,7 +162,7 @@ pub(super) fn parse(
 /// A file is one that is there; everything else is a location.
 fn recover_from(text: &str, environment: &Environment) -> Result<RecoverFrom, RequestError> {
     let file = environment.working_folder.join(text);
-    if !url::is_url(text) && file.is_file() {
+    if !text.contains("://") && file.is_file() {
         return Ok(RecoverFrom::File(file));
     }
     Ok(RecoverFrom::Place(place::of(Some(text), environment)?))
