@@ -123,11 +123,12 @@ pub(super) async fn for_pods(
     Ok(Some(InCluster { place, password }))
 }
 
-/// Whether a password that is known here opens the repositories of a location; none that are there count as opened.
+/// Whether a password that is known here opens the restic repositories of a location. Where there are none it opens nothing: a
+/// kopia repository is Velero's.
 pub(in crate::commands) async fn opens(session: &Session, bucket: &Arc<dyn Bucket>) -> Result<bool, Failure> {
     let names = session.unless_interrupted(bucket.list_folders("restic/")).await?;
     let Some(name) = names.first() else {
-        return Ok(true);
+        return Ok(false);
     };
     let api = session.api().await.ok();
     let password = match find(session, api.as_ref(), None, bucket, false).await {

@@ -21,6 +21,7 @@ use super::gate_site::{OURS, Site, decider, operator, until_ok};
 use super::gate_work::{self, Work};
 
 mod last_backup;
+mod ticket;
 
 const RIGHTS: &str = include_str!("../../../manifests/webhook/storage-rbac.yaml");
 /// Password of the volume repository.
